@@ -1,0 +1,2 @@
+//! tophalf
+fn main(){}
