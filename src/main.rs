@@ -1,2 +1,2 @@
 //! tophalf
-fn main(){}
+fn main() {}
