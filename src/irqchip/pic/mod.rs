@@ -1,1 +1,208 @@
-//! 8259A pair
+//! 8259A pair: master, slave on the master's input 2, and the edge/level control registers (ELCR).
+//!
+//! Follows the Intel 8259A datasheet for each chip (see [`Pic8259`]) and the Intel 82371AB (PIIX4) datasheet, section
+//! "Interrupt Controller", for the pair's wiring and the ELCR.
+//!
+//! **INT is not latched.** Both INT pins, and so the master's input 2, follow the requests: a request that goes away
+//! before the acknowledge takes its INT with it. A caller that looks at [`PicPair::output`] and acknowledges under
+//! one lock therefore never sees a spurious interrupt, however slow the vCPU is; one that acknowledges what it saw
+//! earlier gets the default IR7, as a CPU does whose INTA crosses the fall. The default IR15 needs a fall between the
+//! two INTA cycles, which [`PicPair::acknowledge`] runs as one.
+//!
+//! **Edges must be held.** An edge-triggered input is a request while it stays high; a pulse that is over before the
+//! acknowledge asked for nothing. A device that ticks (a PIT in mode 2) therefore falls and rises, in this order.
+//!
+//! Choices where the manuals differ or are silent: LTIM of ICW1 makes a chip's inputs all level triggered, as the
+//! 8259A does (the PIIX4 ignores it). Before its first ICW1 a chip keeps INT low, and its IMR can be written and read.
+//! A vector that a slave should have given but no slave is programmed to give reads as 0xff, the floating bus.
+//!
+//! Not modelled: MCS-80/85 mode (an ICW4 without UPM still gives 8086 vectors, and there is no third INTA cycle),
+//! buffered mode (it only changes the SP/EN pin), and the freeze of IRR while RD is active.
+
+mod chip;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+pub use chip::Pic8259;
+
+use chip::SPURIOUS;
+use x86::pic::CASCADE_IRQ;
+use x86::platform::{PIC_ELCR, PIC_MASTER, PIC_SLAVE};
+
+/// Inputs 0, 1 and 2 (timer, keyboard, cascade) are always edge triggered.
+const ELCR_MASTER_MASK: u8 = 0xf8;
+/// Inputs 8 and 13 (RTC, coprocessor error) are always edge triggered.
+const ELCR_SLAVE_MASK: u8 = 0xde;
+/// What a data bus reads that nobody drives.
+const FLOATING_BUS: u8 = 0xff;
+
+/// The pair's I/O ports, each one byte wide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PicPort {
+    /// 0x20.
+    MasterCommand,
+    /// 0x21.
+    MasterData,
+    /// 0xa0.
+    SlaveCommand,
+    /// 0xa1.
+    SlaveData,
+    /// 0x4d0.
+    ElcrMaster,
+    /// 0x4d1.
+    ElcrSlave,
+}
+
+impl PicPort {
+    /// The pair's port at I/O address `port`; `None` if that is not the pair's.
+    pub const fn from_io(port: u16) -> Option<Self> {
+        const MASTER_DATA: u16 = PIC_MASTER + 1;
+        const SLAVE_DATA: u16 = PIC_SLAVE + 1;
+        const ELCR_SLAVE: u16 = PIC_ELCR + 1;
+        Some(match port {
+            PIC_MASTER => Self::MasterCommand,
+            MASTER_DATA => Self::MasterData,
+            PIC_SLAVE => Self::SlaveCommand,
+            SLAVE_DATA => Self::SlaveData,
+            PIC_ELCR => Self::ElcrMaster,
+            ELCR_SLAVE => Self::ElcrSlave,
+            _ => return None,
+        })
+    }
+}
+
+/// Master and slave 8259A as a PC wires them. Not shared: whoever owns it brings the lock.
+#[derive(Debug, Clone)]
+pub struct PicPair {
+    master: Pic8259,
+    slave: Pic8259,
+}
+
+impl Default for PicPair {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PicPair {
+    /// A pair just powered on: all lines low, uninitialised (INTR low until the guest's ICWs).
+    pub fn new() -> Self {
+        Self { master: Pic8259::new(ELCR_MASTER_MASK), slave: Pic8259::new(ELCR_SLAVE_MASK) }
+    }
+
+    /// Machine reset: registers as at power on, ELCR too. Lines keep the levels that their drivers hold.
+    pub fn reset(&mut self) {
+        self.master.reset();
+        self.slave.reset();
+        self.propagate();
+    }
+
+    /// Reads a port. A read that answers a poll command acknowledges.
+    pub fn read(&mut self, port: PicPort) -> u8 {
+        let polled = self.slave.is_polled() && matches!(port, PicPort::SlaveCommand | PicPort::SlaveData);
+        let value = match port {
+            PicPort::MasterCommand => self.master.read_command(),
+            PicPort::MasterData => self.master.read_data(),
+            PicPort::SlaveCommand => self.slave.read_command(),
+            PicPort::SlaveData => self.slave.read_data(),
+            PicPort::ElcrMaster => self.master.elcr(),
+            PicPort::ElcrSlave => self.slave.elcr(),
+        };
+        if polled {
+            self.drop_cascade();
+        }
+        self.propagate();
+        value
+    }
+
+    /// Writes a port.
+    pub fn write(&mut self, port: PicPort, value: u8) {
+        match port {
+            PicPort::MasterCommand => self.master.write_command(value),
+            PicPort::MasterData => self.master.write_data(value),
+            PicPort::SlaveCommand => self.slave.write_command(value),
+            PicPort::SlaveData => self.slave.write_data(value),
+            PicPort::ElcrMaster => self.master.set_elcr(value),
+            PicPort::ElcrSlave => self.slave.set_elcr(value),
+        }
+        self.propagate();
+    }
+
+    /// The level of `input` (0-15) is now `level`. Input 2 is the cascade; it and numbers above 15 are not connected.
+    pub fn set_line(&mut self, input: u8, level: bool) {
+        match input {
+            CASCADE_IRQ => {}
+            0..=7 => self.master.set_line(input, level),
+            8..=15 => self.slave.set_line(input - 8, level),
+            _ => {}
+        }
+        self.propagate();
+    }
+
+    /// The INTR pin.
+    pub fn output(&self) -> bool {
+        self.master.output()
+    }
+
+    /// The CPU's two INTA cycles: puts the highest request in service and gives its vector.
+    ///
+    /// Without a request it is the master's default IR7, and nothing is in service. INTR is low during the cycles:
+    /// what hangs on it edge triggered sees a fall and, if [`PicPair::output`] is still true, a new rise.
+    #[must_use = "the request is in service: its vector must reach the CPU"]
+    pub fn acknowledge(&mut self) -> u8 {
+        let level = self.first_inta();
+        self.second_inta(level)
+    }
+
+    /// The master, for tracing.
+    pub fn master(&self) -> &Pic8259 {
+        &self.master
+    }
+
+    /// The slave, for tracing.
+    pub fn slave(&self) -> &Pic8259 {
+        &self.slave
+    }
+
+    /// The master chooses, and tells the slaves over the cascade lines.
+    fn first_inta(&mut self) -> Option<u8> {
+        self.master.begin_acknowledge()
+    }
+
+    /// Master or slave gives the vector.
+    fn second_inta(&mut self, level: Option<u8>) -> u8 {
+        let Some(level) = level else {
+            return self.master.vector(SPURIOUS);
+        };
+        let vector = if !self.master.has_slave(level) {
+            self.master.vector(level)
+        } else if level == CASCADE_IRQ && self.slave.is_slave_on(level) {
+            self.acknowledge_slave()
+        } else {
+            FLOATING_BUS
+        };
+        self.master.end_acknowledge(level);
+        self.propagate();
+        vector
+    }
+
+    fn acknowledge_slave(&mut self) -> u8 {
+        let level = self.slave.begin_acknowledge();
+        if let Some(level) = level {
+            self.slave.end_acknowledge(level);
+        }
+        self.drop_cascade();
+        self.slave.vector(level.unwrap_or(SPURIOUS))
+    }
+
+    /// An acknowledge takes the slave's INT low, so that its next request is an edge for the master.
+    fn drop_cascade(&mut self) {
+        self.master.set_line(CASCADE_IRQ, false);
+    }
+
+    fn propagate(&mut self) {
+        self.master.set_line(CASCADE_IRQ, self.slave.output());
+    }
+}

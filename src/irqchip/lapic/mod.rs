@@ -1,0 +1,453 @@
+//! One local APIC, the owner's half: everything that computes a priority (Intel SDM vol. 3A, chapter "Advanced
+//! Programmable Interrupt Controller (APIC)"; AMD APM vol. 2, chapter "Advanced Programmable Interrupt Controller").
+//!
+//! Belongs to its vCPU's thread by `&mut`, without a lock. Others reach it through its [`Mailbox`]; what it wants from
+//! the rest of the machine is returned as an [`Effect`]. Time is an argument.
+//!
+//! Not modelled: SMM (an SMI is counted, there is no firmware to take it); arbitration IDs (there is no APIC bus to
+//! arbitrate); the spurious vector is never given, because request and acknowledgement are one step here and nothing
+//! can come between them; remote read.
+
+mod base;
+mod icr;
+mod lvt;
+mod registers;
+mod timer;
+mod vectors;
+
+#[cfg(test)]
+mod tests;
+
+use x86::apic::{DeliveryMode, Esr, Lvt, Svr, TriggerMode};
+use x86::msr::ApicBase;
+use x86::{platform, vector};
+
+use crate::destination::{Address, LogicalId};
+use crate::mailbox::{Events, Mailbox};
+pub use base::Mode;
+pub use icr::Ipi;
+use lvt::{LvtEntry, LvtTable};
+use timer::Timer;
+pub use timer::{Deadline, Now};
+pub use vectors::Vectors;
+
+/// A general-protection fault: what the access gives instead of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gp;
+
+/// What a register write wants from the rest of the machine.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// Send this.
+    Ipi(Ipi),
+    /// A level interrupt with this vector has ended: tell the I/O APICs.
+    Eoi(u8),
+    /// The address changed: publish [`LocalApic::address`] before the guest runs on.
+    Readdressed,
+}
+
+/// What makes one local APIC differ from the next.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// The initial (x2)APIC ID.
+    pub id: u32,
+    /// This is the bootstrap processor.
+    pub bsp: bool,
+    /// CPUID offers x2APIC mode.
+    pub x2apic: bool,
+    /// CPUID offers the TSC-deadline mode.
+    pub tsc_deadline: bool,
+    /// MCG_CAP offers corrected machine-check interrupts.
+    pub cmci: bool,
+    /// MAXPHYADDR, for the reserved bits of IA32_APIC_BASE.
+    pub physical_bits: u32,
+}
+
+/// A local APIC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalApic {
+    id: u32,
+    x2apic: bool,
+    cmci: bool,
+    physical_bits: u32,
+    base: u64,
+    mode: Mode,
+    tpr: u8,
+    ldr: u32,
+    dfr: u32,
+    svr: Svr,
+    icr: u64,
+    irr: Vectors,
+    isr: Vectors,
+    tmr: Vectors,
+    /// What the ESR shows, and what has come since it was last written.
+    esr: Esr,
+    esr_pending: Esr,
+    /// The error interrupt was sent and ESR not written since ("This write also rearms the APIC error interrupt
+    /// triggering mechanism", section "Error Handling").
+    error_sent: bool,
+    lvt: LvtTable,
+    timer: Timer,
+    /// Levels of the pins LINT0 and LINT1.
+    lint: [bool; 2],
+    /// Set by LVT entries in NMI mode, until the owner takes it.
+    nmi: bool,
+    /// An ExtINT message has come (from an I/O APIC pin, or a LINT1 in ExtINT mode), not yet acknowledged.
+    extint: bool,
+    /// SMIs that went nowhere.
+    smis: u64,
+}
+
+impl LocalApic {
+    /// A local APIC in its power-up state: xAPIC mode, software-disabled.
+    pub fn new(config: Config) -> Self {
+        let bsp = if config.bsp { ApicBase::BSP } else { ApicBase::empty() };
+        let mut apic = Self {
+            id: config.id,
+            x2apic: config.x2apic,
+            cmci: config.cmci,
+            physical_bits: config.physical_bits,
+            base: platform::LAPIC_BASE | (ApicBase::ENABLE | bsp).bits(),
+            mode: Mode::XApic,
+            tpr: 0,
+            ldr: 0,
+            dfr: u32::MAX,
+            svr: Svr::from_bits(0xff),
+            icr: 0,
+            irr: Vectors::default(),
+            isr: Vectors::default(),
+            tmr: Vectors::default(),
+            esr: Esr::empty(),
+            esr_pending: Esr::empty(),
+            error_sent: false,
+            lvt: LvtTable::new(config.tsc_deadline),
+            timer: Timer::default(),
+            lint: [false; 2],
+            nmi: false,
+            extint: false,
+            smis: 0,
+        };
+        apic.init();
+        apic
+    }
+
+    /// What INIT does: everything but the ID and the mode goes back to its reset value (section "Local APIC State
+    /// After It Has Received an INIT Reset"). The pins keep the levels that others drive.
+    pub fn init(&mut self) {
+        self.tpr = 0;
+        self.ldr = if self.mode == Mode::X2Apic { x2apic_ldr(self.id) } else { 0 };
+        self.dfr = u32::MAX;
+        self.svr = Svr::from_bits(0xff);
+        self.icr = 0;
+        self.irr.clear();
+        self.isr.clear();
+        self.tmr.clear();
+        self.esr = Esr::empty();
+        self.esr_pending = Esr::empty();
+        self.error_sent = false;
+        self.lvt.reset();
+        self.timer = Timer::default();
+        self.nmi = false;
+        self.extint = false;
+    }
+
+    /// IA32_APIC_BASE as the guest reads it.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Writes IA32_APIC_BASE. Disabling puts the registers back to their reset state (section "Enabling or Disabling
+    /// the Local APIC"); entering x2APIC mode keeps them, but for the ID and what follows from it.
+    pub fn write_base(&mut self, value: u64) -> Result<Effect, Gp> {
+        let mode = base::check_write(self.base, value, self.x2apic, self.physical_bits)?;
+        // The BSP flag says how the processor came up; writing it does not change that.
+        let bsp = ApicBase::BSP.bits();
+        self.base = value & !bsp | self.base & bsp;
+        if mode == self.mode {
+            return Ok(Effect::None);
+        }
+        self.mode = mode;
+        match mode {
+            Mode::Disabled => self.init(),
+            Mode::XApic => {}
+            Mode::X2Apic => {
+                self.ldr = x2apic_ldr(self.id);
+                self.icr &= u64::from(u32::MAX);
+            }
+        }
+        Ok(Effect::Readdressed)
+    }
+
+    /// The mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The page that the registers are in, in xAPIC mode.
+    pub fn mmio_page(&self) -> Option<u64> {
+        (self.mode == Mode::XApic).then_some(self.base & x86::msr::APIC_BASE_ADDR_MASK)
+    }
+
+    /// What the destination table is to know.
+    pub fn address(&self) -> Address {
+        let logical = match self.mode {
+            Mode::Disabled => return Address::DISABLED,
+            Mode::X2Apic => LogicalId::X2Apic(self.ldr),
+            // Values other than these two are not allowed (section "Logical Destination Mode"): nothing matches.
+            Mode::XApic => match self.dfr >> 28 {
+                0xf => LogicalId::Flat((self.ldr >> 24) as u8),
+                0x0 => LogicalId::Cluster((self.ldr >> 24) as u8),
+                _ => LogicalId::None,
+            },
+        };
+        let id = if self.mode == Mode::X2Apic { self.id } else { self.id & 0xff };
+        Address { present: true, id, logical, enabled: self.svr.enabled() }
+    }
+
+    /// Takes everything out of `mailbox`: requests into IRR and TMR, an ExtINT to be acknowledged; returns what is
+    /// the vCPU's, not the APIC's.
+    ///
+    /// Whether a software-disabled APIC accepts was decided by the sender, from the destination table; what it let
+    /// through was on its way before the APIC was disabled and is held in IRR, never thrown away.
+    pub fn collect(&mut self, mailbox: &Mailbox) -> Events {
+        let mut illegal = false;
+        let events = mailbox.take(|word, edge, level| {
+            self.irr.insert_word(word, edge | level);
+            self.tmr.remove_word(word, edge);
+            self.tmr.insert_word(word, level);
+            illegal |= word == 0 && (edge | level) & u64::from(u16::MAX) != 0;
+        });
+        if illegal {
+            self.drop_illegal();
+        }
+        if self.mode == Mode::Disabled {
+            self.irr.clear();
+        }
+        self.extint |= events.extint && self.mode != Mode::Disabled;
+        self.smis += u64::from(events.smi);
+        if let Some(lint0) = events.lint0 {
+            if lint0.rose {
+                self.set_lint(0, false);
+                self.set_lint(0, true);
+            }
+            self.set_lint(0, lint0.level);
+        }
+        events
+    }
+
+    /// Accepts a request from this vCPU itself: a self-IPI, the timer, an LVT entry.
+    pub fn accept(&mut self, vector: u8, trigger: TriggerMode) {
+        if vector < vector::FIRST_LEGAL {
+            self.error(Esr::RECEIVE_ILLEGAL_VECTOR);
+            return;
+        }
+        self.irr.insert(vector);
+        self.tmr.set(vector, trigger == TriggerMode::Level);
+    }
+
+    /// The processor priority (section "Task and Processor Priorities").
+    pub fn ppr(&self) -> u8 {
+        let in_service = self.isr.highest().unwrap_or(0) & 0xf0;
+        if self.tpr & 0xf0 >= in_service { self.tpr } else { in_service }
+    }
+
+    /// The vector that would be delivered now: the highest request, if its class is above the processor's.
+    pub fn deliverable(&self) -> Option<u8> {
+        if self.mode == Mode::Disabled {
+            return None;
+        }
+        self.irr.highest().filter(|vector| vector & 0xf0 > self.ppr() & 0xf0)
+    }
+
+    /// A request waits for nothing but a lower TPR.
+    pub fn blocked_by_tpr(&self) -> bool {
+        let in_service = self.isr.highest().unwrap_or(0) & 0xf0;
+        self.deliverable().is_none() && self.irr.highest().is_some_and(|vector| vector & 0xf0 > in_service)
+    }
+
+    /// Delivers: moves the highest deliverable request from IRR to ISR.
+    pub fn acknowledge(&mut self) -> Option<u8> {
+        let vector = self.deliverable()?;
+        self.irr.remove(vector);
+        self.isr.insert(vector);
+        Some(vector)
+    }
+
+    /// End of interrupt: clears the highest ISR bit (section "Signaling Interrupt Servicing Completion").
+    pub fn eoi(&mut self) -> Effect {
+        let Some(vector) = self.isr.highest() else { return Effect::None };
+        self.isr.remove(vector);
+        if !self.tmr.contains(vector) {
+            return Effect::None;
+        }
+        self.eoi_lint(vector);
+        if self.svr.suppress_eoi_broadcast() { Effect::None } else { Effect::Eoi(vector) }
+    }
+
+    /// The task priority.
+    pub fn tpr(&self) -> u8 {
+        self.tpr
+    }
+
+    /// CR8: the task priority's class.
+    pub fn cr8(&self) -> u8 {
+        self.tpr >> 4
+    }
+
+    /// Follows a `mov cr8` of the guest: sets the class, clears the sub-class (section "Interrupt Control in 64-Bit
+    /// Mode"). A value that is already there is no write, and keeps the sub-class.
+    pub fn set_cr8(&mut self, class: u8) {
+        if class & 0xf != self.cr8() {
+            self.tpr = class << 4;
+        }
+    }
+
+    /// When the timer wants [`LocalApic::expire`] called.
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        self.timer.next_deadline()
+    }
+
+    /// Lets the timer fire if it is due. A masked timer counts on, and its expiry is lost.
+    pub fn expire(&mut self, now: Now) {
+        if self.timer.expire(now) {
+            let lvt = self.lvt.get(LvtEntry::Timer);
+            if !lvt.masked() {
+                self.accept(lvt.vector(), TriggerMode::Edge);
+            }
+        }
+    }
+
+    /// Drives pin LINT0 (`pin` 0) or LINT1 (`pin` 1).
+    pub fn set_lint(&mut self, pin: usize, level: bool) {
+        let rising = level && !self.lint[pin];
+        self.lint[pin] = level;
+        if self.mode == Mode::Disabled {
+            // A processor without a local APIC: LINT1 is its NMI pin; LINT0, its INTR pin, is a level.
+            self.nmi |= rising && pin == 1;
+            return;
+        }
+        let lvt = self.lint_entry(pin);
+        match lvt.mode() {
+            DeliveryMode::Fixed if lvt.level() => self.evaluate_lint(pin),
+            DeliveryMode::ExtInt => {}
+            _ if rising => self.fire(lvt),
+            _ => {}
+        }
+    }
+
+    /// The 8259A pair may interrupt: an ExtINT request gets through to the processor (virtual-wire mode by a LINT pin
+    /// or an I/O APIC pin; or the APIC is globally disabled and LINT0 is the INTR pin).
+    pub fn extint_pending(&self) -> bool {
+        let wired = |pin: usize| {
+            let lvt = self.lint_entry(pin);
+            self.lint[pin] && !lvt.masked() && lvt.mode() == DeliveryMode::ExtInt
+        };
+        match self.mode {
+            Mode::Disabled => self.lint[0],
+            _ => self.extint || wired(0) || wired(1),
+        }
+    }
+
+    /// The ExtINT request was acknowledged (the 8259A pair gave its vector).
+    pub fn extint_acknowledged(&mut self) {
+        self.extint = false;
+    }
+
+    /// Takes an NMI that a LINT pin or another LVT entry raised.
+    pub fn take_nmi(&mut self) -> bool {
+        std::mem::take(&mut self.nmi)
+    }
+
+    /// What firmware leaves on the bootstrap processor: software-enabled, LINT0 in ExtINT and LINT1 in NMI mode
+    /// (MultiProcessor Specification, section "Virtual Wire Mode").
+    pub fn enter_virtual_wire_mode(&mut self) -> Effect {
+        self.svr = Svr::from_bits(0xff).with_enabled(true);
+        let mode = |mode: DeliveryMode| Lvt::new().with_delivery_mode(mode as u8).into_bits();
+        self.lvt.write(LvtEntry::Lint0, mode(DeliveryMode::ExtInt), true);
+        self.lvt.write(LvtEntry::Lint1, mode(DeliveryMode::Nmi), true);
+        Effect::Readdressed
+    }
+
+    /// IRR, for those who look.
+    pub fn irr(&self) -> &Vectors {
+        &self.irr
+    }
+
+    /// ISR, for those who look.
+    pub fn isr(&self) -> &Vectors {
+        &self.isr
+    }
+
+    /// TMR, for those who look.
+    pub fn tmr(&self) -> &Vectors {
+        &self.tmr
+    }
+
+    /// An LVT entry's interrupt.
+    fn fire(&mut self, lvt: Lvt) {
+        if lvt.masked() {
+            return;
+        }
+        match lvt.mode() {
+            DeliveryMode::Fixed => self.accept(lvt.vector(), TriggerMode::Edge),
+            DeliveryMode::Nmi => self.nmi = true,
+            DeliveryMode::Smi => self.smis += 1,
+            DeliveryMode::ExtInt => self.extint = true,
+            // INIT is for LINT pins of a machine with firmware; the rest is reserved in an LVT.
+            _ => {}
+        }
+    }
+
+    fn lint_entry(&self, pin: usize) -> Lvt {
+        self.lvt.get(if pin == 0 { LvtEntry::Lint0 } else { LvtEntry::Lint1 })
+    }
+
+    /// A level-triggered fixed LINT pin requests while it is high and its remote IRR is clear.
+    fn evaluate_lint(&mut self, pin: usize) {
+        let lvt = self.lint_entry(pin);
+        // "Level-sensitive interrupts are not supported for LINT1" (section "Local Vector Table").
+        let level = pin == 0 && lvt.level() && lvt.mode() == DeliveryMode::Fixed;
+        if level && self.lint[pin] && !lvt.masked() && !lvt.remote_irr() {
+            self.lvt.set_remote_irr(LvtEntry::Lint0, true);
+            self.accept(lvt.vector(), TriggerMode::Level);
+        }
+    }
+
+    fn eoi_lint(&mut self, vector: u8) {
+        let lvt = self.lint_entry(0);
+        if lvt.remote_irr() && lvt.vector() == vector {
+            self.lvt.set_remote_irr(LvtEntry::Lint0, false);
+            self.evaluate_lint(0);
+        }
+    }
+
+    /// "The local APIC will never set an IRR bit in the range 0-15" (section "Error Handling").
+    fn drop_illegal(&mut self) {
+        let illegal = u64::from(u16::MAX);
+        self.irr.remove_word(0, illegal);
+        self.tmr.remove_word(0, illegal);
+        self.error(Esr::RECEIVE_ILLEGAL_VECTOR);
+    }
+
+    fn error(&mut self, errors: Esr) {
+        self.esr_pending |= errors;
+        let lvt = self.lvt.get(LvtEntry::Error);
+        if self.error_sent || lvt.masked() {
+            return;
+        }
+        self.error_sent = true;
+        if lvt.vector() >= vector::FIRST_LEGAL {
+            self.accept(lvt.vector(), TriggerMode::Edge);
+        } else {
+            self.esr_pending |= Esr::RECEIVE_ILLEGAL_VECTOR;
+        }
+    }
+}
+
+/// The logical ID that hardware derives in x2APIC mode (section "Deriving Logical x2APIC ID from the Local x2APIC ID").
+fn x2apic_ldr(id: u32) -> u32 {
+    (id >> 4) << 16 | 1 << (id & 0xf)
+}

@@ -1,0 +1,313 @@
+//! The mailbox: how other threads reach a local APIC, without a lock.
+//!
+//! The protocol (modelled with loom in `loom.rs`):
+//!
+//! 1. A poster sets a request bit (release). There are two sets of 256, one for edge and one for level requests, so a
+//!    request and its trigger mode are one atomic step.
+//! 2. It sets, in the summary word, the bit that says which word to look at (acquire-release). If the summary was
+//!    not 0, an earlier poster's wake-up is on its way or the owner has yet to look: done, the kicks have merged.
+//! 3. Else it owes a wake-up: after posting to all its targets it calls [`Mailbox::wake`], which has a SeqCst fence and
+//!    then looks where the vCPU is: OUTSIDE needs nothing, IN_GUEST a signal, HALTED a futex wake.
+//! 4. The owner swaps the summary with 0 (acquire) and takes the words it names. Before entering the guest or halting
+//!    it says so in `whereabouts`, has a SeqCst fence, and looks at the summary once more.
+//!
+//! Either the owner's last look sees the summary bit, or the poster sees IN_GUEST or HALTED: the two fences order it.
+
+#[cfg(all(test, loom))]
+mod loom;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
+
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(loom)]
+use ::loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+use x86::apic::TriggerMode;
+
+/// Words of 64 requests.
+const WORDS: usize = 4;
+/// Summary bits 0-3: edge words; 4-7: level words; then these.
+const NMI: u32 = 1 << 8;
+const STARTUP: u32 = 1 << 9;
+const LINT0: u32 = 1 << 10;
+const EXTINT: u32 = 1 << 11;
+const SMI: u32 = 1 << 12;
+const ATTENTION: u32 = 1 << 13;
+
+/// The start-up word: a pending INIT, a latched start-up with its vector, and whether the owner waits for one.
+const INIT: u32 = 1 << 8;
+const SIPI: u32 = 1 << 9;
+const WAITING: u32 = 1 << 10;
+const SIPI_VECTOR: u32 = 0xff;
+
+/// The LINT0 word.
+const LINT0_HIGH: u32 = 1;
+const LINT0_ROSE: u32 = 2;
+
+/// Values of the whereabouts word.
+const OUTSIDE: u32 = 0;
+const IN_GUEST: u32 = 1;
+const HALTED: u32 = 2;
+
+/// How to get the owner's attention.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// It will look by itself.
+    Nobody,
+    /// It is in the guest: send its thread the kick signal.
+    Signal,
+    /// It sleeps on [`Mailbox::futex`]: wake it.
+    Futex,
+}
+
+/// Pin LINT0 since it was last looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lint0 {
+    /// Its level now.
+    pub level: bool,
+    /// It rose in between, whatever it is now: an edge is not lost because it was short.
+    pub rose: bool,
+}
+
+/// What came besides interrupt requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Events {
+    /// An NMI.
+    pub nmi: bool,
+    /// An SMI.
+    pub smi: bool,
+    /// INIT.
+    pub init: bool,
+    /// A start-up with its vector; comes after `init`, if both are there.
+    pub start_up: Option<u8>,
+    /// An ExtINT message.
+    pub extint: bool,
+    /// LINT0 changed.
+    pub lint0: Option<Lint0>,
+    /// Somebody wants the owner to look up (stop, pause, report).
+    pub attention: bool,
+}
+
+/// One local APIC's mailbox.
+#[derive(Debug)]
+pub struct Mailbox {
+    summary: AtomicU32,
+    edge: [AtomicU64; WORDS],
+    level: [AtomicU64; WORDS],
+    startup: AtomicU32,
+    whereabouts: AtomicU32,
+    lint0: AtomicU32,
+    /// The owner's processor priority, for lowest-priority arbitration: a hint, always a little old.
+    priority: AtomicU8,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self {
+            summary: AtomicU32::new(0),
+            edge: std::array::from_fn(|_| AtomicU64::new(0)),
+            level: std::array::from_fn(|_| AtomicU64::new(0)),
+            startup: AtomicU32::new(0),
+            whereabouts: AtomicU32::new(OUTSIDE),
+            lint0: AtomicU32::new(0),
+            priority: AtomicU8::new(0),
+        }
+    }
+}
+
+/// The posters' side, for every thread. A returned `true` means that the caller owes a [`Mailbox::wake`].
+impl Mailbox {
+    /// Posts a fixed interrupt.
+    #[must_use]
+    pub fn post(&self, vector: u8, trigger: TriggerMode) -> bool {
+        let word = usize::from(vector >> 6);
+        let (words, first) = match trigger {
+            TriggerMode::Edge => (&self.edge, 0),
+            TriggerMode::Level => (&self.level, WORDS),
+        };
+        words[word].fetch_or(1 << (vector & 63), Ordering::Release);
+        self.raise(1 << (first + word))
+    }
+
+    /// Posts an NMI; one that is already there absorbs it.
+    #[must_use]
+    pub fn post_nmi(&self) -> bool {
+        self.raise(NMI)
+    }
+
+    /// Posts an SMI.
+    #[must_use]
+    pub fn post_smi(&self) -> bool {
+        self.raise(SMI)
+    }
+
+    /// Posts an ExtINT message.
+    #[must_use]
+    pub fn post_extint(&self) -> bool {
+        self.raise(EXTINT)
+    }
+
+    /// Asks the owner to look up.
+    #[must_use]
+    pub fn post_attention(&self) -> bool {
+        self.raise(ATTENTION)
+    }
+
+    /// Drives LINT0. Callers are ordered among themselves by the lock of the chip that drives the pin.
+    #[must_use]
+    pub fn post_lint0(&self, level: bool) -> bool {
+        if level {
+            self.lint0.fetch_or(LINT0_HIGH | LINT0_ROSE, Ordering::Release);
+        } else {
+            self.lint0.fetch_and(!LINT0_HIGH, Ordering::Release);
+        }
+        self.raise(LINT0)
+    }
+
+    /// Posts an INIT, which also undoes a start-up that the owner has not taken yet.
+    #[must_use]
+    pub fn post_init(&self) -> bool {
+        let set = |word: u32| Some(word & !(SIPI | SIPI_VECTOR) | INIT);
+        // `set` never refuses.
+        let _ = self.startup.fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
+        self.raise(STARTUP)
+    }
+
+    /// Posts a start-up: latched while the owner waits for one or has an INIT pending, else ignored; of several, the
+    /// first counts (Intel SDM vol. 3A, section "MP Initialization Protocol Algorithm for MP Systems").
+    #[must_use]
+    pub fn post_start_up(&self, vector: u8) -> bool {
+        let set = |word: u32| {
+            let open = word & (WAITING | INIT) != 0 && word & SIPI == 0;
+            open.then(|| word & !SIPI_VECTOR | SIPI | u32::from(vector))
+        };
+        match self.startup.fetch_update(Ordering::AcqRel, Ordering::Acquire, set) {
+            Ok(_) => self.raise(STARTUP),
+            Err(_) => false,
+        }
+    }
+
+    /// Pays the wake-up that a post returned `true` for.
+    pub fn wake(&self) -> Wake {
+        fence(Ordering::SeqCst);
+        match self.whereabouts.load(Ordering::Relaxed) {
+            IN_GUEST => Wake::Signal,
+            HALTED => match self.whereabouts.compare_exchange(HALTED, OUTSIDE, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => Wake::Futex,
+                // It has woken by itself since, and looks before it goes anywhere.
+                Err(_) => Wake::Nobody,
+            },
+            _ => Wake::Nobody,
+        }
+    }
+
+    /// The owner's processor priority as last published.
+    pub fn priority(&self) -> u8 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
+    fn raise(&self, bit: u32) -> bool {
+        self.summary.fetch_or(bit, Ordering::AcqRel) == 0
+    }
+}
+
+/// The owner's side: one thread.
+impl Mailbox {
+    /// There is something to take.
+    pub fn is_pending(&self) -> bool {
+        self.summary.load(Ordering::Acquire) != 0
+    }
+
+    /// Takes everything: calls `requests` with word index, edge and level bits for each word that has any.
+    pub fn take(&self, mut requests: impl FnMut(usize, u64, u64)) -> Events {
+        let summary = self.summary.swap(0, Ordering::Acquire);
+        if summary == 0 {
+            return Events::default();
+        }
+        for word in 0..WORDS {
+            let take = |words: &[AtomicU64; WORDS], first: usize| match summary & 1 << (first + word) {
+                0 => 0,
+                _ => words[word].swap(0, Ordering::Acquire),
+            };
+            let (edge, level) = (take(&self.edge, 0), take(&self.level, WORDS));
+            if edge | level != 0 {
+                requests(word, edge, level);
+            }
+        }
+        let (init, start_up) = if summary & STARTUP != 0 { self.take_start_up() } else { (false, None) };
+        Events {
+            nmi: summary & NMI != 0,
+            smi: summary & SMI != 0,
+            init,
+            start_up,
+            extint: summary & EXTINT != 0,
+            lint0: (summary & LINT0 != 0).then(|| self.take_lint0()),
+            attention: summary & ATTENTION != 0,
+        }
+    }
+
+    fn take_lint0(&self) -> Lint0 {
+        let word = self.lint0.fetch_and(!LINT0_ROSE, Ordering::Acquire);
+        Lint0 { level: word & LINT0_HIGH != 0, rose: word & LINT0_ROSE != 0 }
+    }
+
+    /// From now on a start-up is awaited (after INIT on an application processor, and from the machine's start).
+    pub fn wait_for_start_up(&self) {
+        self.startup.fetch_or(WAITING, Ordering::AcqRel);
+    }
+
+    /// Publishes the processor priority.
+    pub fn publish_priority(&self, ppr: u8) {
+        self.priority.store(ppr, Ordering::Relaxed);
+    }
+
+    /// About to enter the guest. False: something has come, don't; the owner is OUTSIDE again.
+    #[must_use]
+    pub fn enter_guest(&self) -> bool {
+        self.go(IN_GUEST)
+    }
+
+    /// About to sleep on [`Mailbox::futex`]. False: something has come, don't; the owner is OUTSIDE again.
+    #[must_use]
+    pub fn halt(&self) -> bool {
+        self.go(HALTED)
+    }
+
+    /// Back from the guest or from sleep.
+    pub fn leave(&self) {
+        self.whereabouts.store(OUTSIDE, Ordering::Release);
+    }
+
+    /// The word to sleep on and the value to sleep while it holds.
+    #[cfg(not(loom))]
+    pub fn futex(&self) -> (&AtomicU32, u32) {
+        (&self.whereabouts, HALTED)
+    }
+
+    fn go(&self, to: u32) -> bool {
+        self.whereabouts.store(to, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.summary.load(Ordering::Relaxed) == 0 {
+            return true;
+        }
+        self.leave();
+        false
+    }
+
+    /// Takes INIT and start-up. INIT on its own leaves WAITING to the owner, who knows whether it is the bootstrap
+    /// processor; a start-up ends the waiting.
+    fn take_start_up(&self) -> (bool, Option<u8>) {
+        let clear = |word: u32| {
+            let word = if word & SIPI != 0 { word & !WAITING } else { word };
+            Some(word & !(INIT | SIPI | SIPI_VECTOR))
+        };
+        match self.startup.fetch_update(Ordering::AcqRel, Ordering::Acquire, clear) {
+            Ok(word) => (word & INIT != 0, (word & SIPI != 0).then_some((word & SIPI_VECTOR) as u8)),
+            Err(_) => (false, None),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use super::*;
+
+#[test]
+fn a_word_that_has_changed_is_not_waited_on() {
+    let word = AtomicU32::new(1);
+    assert_eq!(wait(&word, 0, None), Wait::Changed);
+}
+
+#[test]
+fn a_past_deadline_times_out_at_once() {
+    let word = AtomicU32::new(0);
+    assert_eq!(wait(&word, 0, Some(0)), Wait::TimedOut);
+    assert_eq!(wait(&word, 0, Some(clock::monotonic_ns())), Wait::TimedOut);
+}
+
+#[test]
+fn a_wait_does_not_time_out_before_its_deadline() {
+    let word = AtomicU32::new(0);
+    let deadline = clock::monotonic_ns() + 2_000_000;
+    while wait(&word, 0, Some(deadline)) != Wait::TimedOut {}
+    assert!(clock::monotonic_ns() >= deadline);
+}
+
+#[test]
+fn wake_counts_sleepers_only() {
+    let word = AtomicU32::new(0);
+    assert_eq!(wake(&word, 1), 0);
+    thread::scope(|scope| {
+        let sleeper = scope.spawn(|| {
+            loop {
+                match wait(&word, 0, None) {
+                    Wait::Changed => break false,
+                    Wait::Woken if word.load(Ordering::SeqCst) == 1 => break true,
+                    _ => {}
+                }
+            }
+        });
+        // The word stays 0 until a wake-up has reached the sleeper, so it must have been asleep.
+        while wake(&word, u32::MAX) == 0 {
+            thread::yield_now();
+        }
+        word.store(1, Ordering::SeqCst);
+        wake(&word, 1);
+        let _asleep_again = sleeper.join().unwrap();
+    });
+    assert_eq!(word.load(Ordering::SeqCst), 1);
+}

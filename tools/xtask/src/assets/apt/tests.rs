@@ -1,0 +1,14 @@
+use super::*;
+
+#[test]
+fn the_newest_kernel_is_what_the_metapackage_depends_on() {
+    let text = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n  Conflicts: <x>\n";
+    assert_eq!(parse_depends(text), ["linux-image-6.1.0-56-cloud-amd64"]);
+    assert_eq!(parse_depends(""), [""; 0]);
+}
+
+#[test]
+fn the_last_line_that_says_something_is_shown() {
+    assert_eq!(last_line(b"W: one\nE: Unable to locate package x\n\n"), "E: Unable to locate package x");
+    assert_eq!(last_line(b""), "no message");
+}

@@ -1,0 +1,90 @@
+//! QEMU as the emulated AMD host.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+
+/// Kernel parameters of the emulated host. `ttyS0` is its log; no mitigation is worth its price in an emulator.
+const PARAMETERS: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr audit=0 random.trust_cpu=on";
+
+/// A running QEMU; dropping it kills it.
+pub struct Qemu {
+    /// The process.
+    pub child: Child,
+}
+
+/// What to start QEMU with.
+pub struct Machine<'a> {
+    /// The emulator.
+    pub program: &'a Path,
+    /// The kernel's bzImage.
+    pub kernel: &'a Path,
+    /// The initramfs.
+    pub initrd: &'a Path,
+    /// Where the kernel's log goes.
+    pub log: &'a Path,
+    /// Where QEMU's own messages go.
+    pub messages: &'a Path,
+    /// Number of CPUs.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// More arguments: the ports.
+    pub arguments: Vec<String>,
+}
+
+impl Qemu {
+    /// Starts QEMU.
+    ///
+    /// # Errors
+    /// When the program does not run or a file cannot be made.
+    pub fn start(machine: &Machine) -> Result<Self> {
+        let messages = File::create(machine.messages).context("cannot make QEMU's message file")?;
+        let log = machine.log.display().to_string().replace(',', ",,");
+        let child = Command::new(machine.program)
+            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "q35"])
+            .args(["-smp", &machine.cpus.to_string(), "-m", &machine.memory.to_string()])
+            .arg("-kernel")
+            .arg(machine.kernel)
+            .arg("-initrd")
+            .arg(machine.initrd)
+            .args(["-append", PARAMETERS])
+            .args(["-chardev", &format!("file,id=log,path={log}"), "-serial", "chardev:log"])
+            .args(&machine.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(messages)
+            // A ^C on the terminal is ours to handle.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot run {}", machine.program.display()))?;
+        Ok(Self { child })
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Why QEMU or the kernel in it ended, in one line, from what they left.
+pub fn epitaph(messages: &Path, log: &Path) -> String {
+    let log = fs::read(log).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    if let Some(line) = log.lines().find(|line| line.contains("Kernel panic")) {
+        return format!("its kernel panicked: {}", line.trim());
+    }
+    let messages = fs::read(messages).unwrap_or_default();
+    let messages = String::from_utf8_lossy(&messages);
+    match messages.lines().rfind(|line| !line.trim().is_empty()) {
+        Some(line) => format!("QEMU said: {}", line.trim()),
+        None => "it was powered off".to_owned(),
+    }
+}

@@ -1,0 +1,150 @@
+//! One run of the emulated host, from QEMU's start to the command's exit code.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::link::{self, Event, Link};
+use super::qemu::{self, Machine, Qemu};
+use super::terminal::Raw;
+use super::{Copy, Job, Outcome, signals};
+use crate::failure::{self, Failure};
+
+/// How long the emulated host may take to come up; it takes 3 s on two idle cores.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
+
+/// A running emulated host. Dropping it kills QEMU and restores the terminal.
+pub struct Session {
+    // Dropped in this order: QEMU first, so that the threads see the end of their streams.
+    _qemu: Qemu,
+    _raw: Option<Raw>,
+    events: Receiver<Event>,
+    outputs: usize,
+    copy_out: Vec<Copy>,
+    timeout: Option<Duration>,
+    started: Instant,
+    log: PathBuf,
+    messages: PathBuf,
+}
+
+impl Session {
+    /// Starts QEMU and the threads that carry the streams.
+    ///
+    /// # Errors
+    /// Exit code 4 when QEMU does not start.
+    pub fn start(job: Job, machine: &Machine, link: &Link, marker: String) -> Result<Self> {
+        let started = Instant::now();
+        let mut qemu = Qemu::start(machine)?;
+        let Some(streams) = link.accept(&mut qemu.child)? else {
+            return Err(died(machine.messages, machine.log));
+        };
+        let (sender, events) = channel();
+        signals::tell(sender.clone())?;
+
+        let mut streams = streams.into_iter();
+        let mut next = || streams.next().context("a port is missing");
+        let mut outputs = 0;
+        let mut raw = None;
+        let mut output = |stream, to| {
+            outputs += 1;
+            link::pump_output(stream, to, marker.clone(), sender.clone());
+        };
+        if job.terminal {
+            let terminal = next()?;
+            raw = Some(Raw::new()?);
+            link::pump_input(duplicate(&terminal)?);
+            output(terminal, job.stdout);
+        } else {
+            let input = next()?;
+            if job.input {
+                link::pump_input(input);
+            }
+            output(next()?, job.stdout);
+            output(next()?, job.stderr);
+        }
+        let control = next()?;
+        // init waits for a line: it says that both ends are connected.
+        (&control).write_all(b"hello\n").context("cannot talk to the emulated host")?;
+        link::read_control(control, sender);
+        Ok(Self {
+            _qemu: qemu,
+            _raw: raw,
+            events,
+            outputs,
+            copy_out: job.copy_out,
+            timeout: job.timeout,
+            started,
+            log: machine.log.to_path_buf(),
+            messages: machine.messages.to_path_buf(),
+        })
+    }
+
+    /// Waits for the command's end and brings the files back.
+    ///
+    /// # Errors
+    /// As [`super::run`].
+    pub fn wait(mut self) -> Result<Outcome> {
+        let mut outcome = Outcome { code: 0, missing: Vec::new(), boot: Duration::ZERO };
+        let mut up = false;
+        let mut ended = false;
+        while !ended || self.outputs > 0 {
+            match self.next(up)? {
+                Event::Ready => {
+                    up = true;
+                    outcome.boot = self.started.elapsed();
+                }
+                Event::Fail(reason) => return Err(failure::host(reason)),
+                Event::Exit(code) => outcome.code = code,
+                Event::File(number, contents) => {
+                    let Some(copy) = self.copy_out.get(number) else { continue };
+                    match contents {
+                        Some(contents) => fs::write(&copy.host, contents)
+                            .with_context(|| format!("cannot write {}", copy.host.display()))?,
+                        None => outcome.missing.push(copy.guest.clone()),
+                    }
+                }
+                Event::End => ended = true,
+                Event::Drained => self.outputs = self.outputs.saturating_sub(1),
+                Event::Closed => return Err(died(&self.messages, &self.log)),
+                Event::Unread => return Err(Failure::silent(128 + 13).into()),
+                Event::Signal(signal) => {
+                    return Err(Failure::silent(128u8.saturating_add(u8::try_from(signal).unwrap_or(0))).into());
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn next(&self, up: bool) -> Result<Event> {
+        let overall = self.timeout.unwrap_or(Duration::MAX);
+        let limit = if up { overall } else { overall.min(BOOT_LIMIT) };
+        match self.events.recv_timeout(limit.saturating_sub(self.started.elapsed())) {
+            Ok(event) => Ok(event),
+            Err(RecvTimeoutError::Disconnected) => Ok(Event::Closed),
+            Err(RecvTimeoutError::Timeout) if limit == overall => {
+                let message = format!("the command did not end within {} s: emulated host killed", limit.as_secs());
+                Err(Failure::new(failure::TIMEOUT, message).into())
+            }
+            Err(RecvTimeoutError::Timeout) => Err(failure::host(format!(
+                "the emulated host did not come up within {} s; its kernel's log is in target/lab/kernel.log",
+                limit.as_secs()
+            ))),
+        }
+    }
+}
+
+fn duplicate(stream: &UnixStream) -> Result<UnixStream> {
+    stream.try_clone().context("cannot duplicate a socket")
+}
+
+fn died(messages: &Path, log: &Path) -> anyhow::Error {
+    failure::host(format!(
+        "the emulated host died ({}); its kernel's log is in target/lab/kernel.log",
+        qemu::epitaph(messages, log)
+    ))
+}

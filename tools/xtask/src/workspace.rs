@@ -1,0 +1,110 @@
+//! Where the workspace is, and building its programs with cargo.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// The workspace's root directory.
+pub fn root() -> PathBuf {
+    // cargo sets the variable for `cargo run`; the constant serves a copied binary.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest = PathBuf::from(manifest);
+    manifest.ancestors().nth(2).unwrap_or(&manifest).to_path_buf()
+}
+
+/// Cargo's target directory: `CARGO_TARGET_DIR`, or `target` in the workspace.
+pub fn target() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) if !dir.is_empty() => env::current_dir().unwrap_or_default().join(dir),
+        _ => root().join("target"),
+    }
+}
+
+/// A `cargo` command that runs in the workspace's root.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.current_dir(root());
+    // What `cargo run` set for xtask itself would make other crates rebuild.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// The package that has a program called `name`, if any has.
+///
+/// # Errors
+/// When cargo cannot read the workspace.
+pub fn package_of_program(name: &str) -> Result<Option<String>> {
+    let output = cargo()
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata failed");
+    }
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata: bad JSON")?;
+    Ok(find_program(&metadata, name))
+}
+
+fn find_program(metadata: &Value, name: &str) -> Option<String> {
+    metadata["packages"].as_array()?.iter().find_map(|package| {
+        let has = package["targets"].as_array()?.iter().any(|target| {
+            target["name"] == name && target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == "bin"))
+        });
+        if has { package["name"].as_str().map(str::to_owned) } else { None }
+    })
+}
+
+/// Builds the program `name` of `package` in release and gives the path of the executable.
+///
+/// # Errors
+/// When the build fails; the compiler's own messages are on stderr by then.
+pub fn build_program(package: &str, name: &str) -> Result<PathBuf> {
+    build(&["build", "--release", "-p", package, "--bin", name], name)
+}
+
+/// Runs a cargo build command and gives the path of the executable that target `name` became.
+///
+/// # Errors
+/// When the build fails or makes no executable of that name.
+pub fn build(args: &[&str], name: &str) -> Result<PathBuf> {
+    let output = cargo()
+        .args(args)
+        .args(["--quiet", "--message-format=json-render-diagnostics"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("`cargo {}` failed", args.join(" "));
+    }
+    executable(&String::from_utf8_lossy(&output.stdout), name)
+        .with_context(|| format!("`cargo {}` made no executable called {name}", args.join(" ")))
+}
+
+/// Finds the executable of target `name` in cargo's JSON messages.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == name)
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back()
+}
+
+/// Writes `path` for a reader: relative to the current directory where it lies below it.
+pub fn show(path: &Path) -> String {
+    let here = env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests;
