@@ -20,12 +20,17 @@ pub trait TimedDevice: Send {
 }
 
 /// Arms a device's next call of [`TimedDevice::expire`].
+///
+/// Called with the device's lock held, from any thread: must neither block nor take the lock of a device. A device says
+/// what it wants only when that changes.
 pub trait Alarm: Send + Sync {
     /// Asks for a call at `at`, replacing what was asked before; `None` for no call.
     fn arm(&self, at: Option<Nanos>);
 }
 
 /// Asks the main loop to run a device's slow part soon. Asking again before it ran is merged.
+///
+/// Called with the device's lock held, from any thread: must neither block nor take the lock of a device.
 pub trait Later: Send + Sync {
     /// Schedules the run.
     fn schedule(&self);
@@ -43,6 +48,8 @@ pub enum MachineEvent {
 }
 
 /// Takes a guest's request; the first one wins.
+///
+/// Called with the device's lock held, on a vCPU's thread: must neither block nor take the lock of a device.
 pub trait MachineControl: Send + Sync {
     /// Requests `event`; returns at once, the vCPU that asked may run on for a moment.
     fn request(&self, event: MachineEvent);

@@ -91,50 +91,53 @@ impl ApicBus {
 
     /// Posts a message from a device, an I/O APIC or the platform.
     pub fn send(&self, message: &Message, kicks: &mut Kicks) -> Accepted {
-        self.deliver(message, &mut |index| {
+        let post = &mut |index: usize| {
             if self.post(index, message) {
                 kicks.add(index);
             }
-        })
+        };
+        self.deliver(message, |_| true, post)
     }
 
-    /// Sends an IPI from `sender`, which has this `index`. The sender's own copy goes straight into its IRR and needs
-    /// no kick; events that are the vCPU's business (NMI, INIT) go through its mailbox, where it looks before it
-    /// enters the guest again.
+    /// Sends an IPI from `sender`, which has this `index`. The sender's own copy of an interrupt goes straight into its
+    /// IRR; events that are the vCPU's business (NMI, INIT) go through its mailbox, where it looks before it enters the
+    /// guest again. Neither needs a kick.
     pub fn send_ipi(&self, sender: &mut LocalApic, index: usize, ipi: &Ipi, kicks: &mut Kicks) {
-        let skip_sender = ipi.shorthand == Shorthand::AllButSelf;
-        let message = match ipi.shorthand {
-            Shorthand::None => ipi.message,
-            Shorthand::Myself | Shorthand::All | Shorthand::AllButSelf => {
-                Message { destination: Destination::Broadcast, ..ipi.message }
-            }
+        let in_scope = |target: usize| match ipi.shorthand {
+            Shorthand::None | Shorthand::All => true,
+            Shorthand::Myself => target == index,
+            Shorthand::AllButSelf => target != index,
         };
-        let post = &mut |target: usize| {
-            let fixed = matches!(message.mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority);
-            if target != index {
-                if self.post(target, &message) {
+        let destination = match ipi.shorthand {
+            Shorthand::None => ipi.message.destination,
+            _ => Destination::Broadcast,
+        };
+        let message = Message { destination, ..ipi.message };
+        let post = &mut |target: usize| match message.mode {
+            DeliveryMode::Fixed | DeliveryMode::LowestPriority if target == index => {
+                sender.accept(message.vector, TriggerMode::Edge);
+            }
+            _ => {
+                let owed = self.post(target, &message);
+                // The sender's owner is running this very code.
+                if owed && target != index {
                     kicks.add(target);
                 }
-            } else if fixed {
-                sender.accept(message.vector, TriggerMode::Edge);
-            } else if self.post(target, &message) {
-                // Its owner is running this very code.
             }
         };
-        let exclude = skip_sender.then_some(index);
-        // Nobody there is nothing that an xAPIC sender would notice.
-        let _ = self.deliver_except(&message, exclude, post);
+        // Nobody there is nothing that a sender would notice.
+        let _ = self.deliver(&message, in_scope, post);
     }
 
-    fn deliver(&self, message: &Message, post: &mut dyn FnMut(usize)) -> Accepted {
-        self.deliver_except(message, None, post)
-    }
-
-    fn deliver_except(&self, message: &Message, exclude: Option<usize>, post: &mut dyn FnMut(usize)) -> Accepted {
+    /// Calls `post` with the index of each local APIC that takes `message`, of those `in_scope`.
+    fn deliver(&self, message: &Message, in_scope: impl Fn(usize) -> bool, post: &mut dyn FnMut(usize)) -> Accepted {
         let table = self.table.load();
-        let needs_enable = matches!(message.mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority);
+        // A software-disabled APIC responds to INIT, NMI, SMI and start-up only (Intel SDM vol. 3A, section "Local APIC
+        // State After It Has Been Software Disabled"; AMD APM vol. 2, section "Spurious Interrupts").
+        let needs_enable =
+            matches!(message.mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority | DeliveryMode::ExtInt);
         let takes = |index: usize| {
-            Some(index) != exclude && (!needs_enable || table.address(index).is_some_and(|address| address.enabled))
+            in_scope(index) && (!needs_enable || table.address(index).is_some_and(|address| address.enabled))
         };
         let mut accepted = Accepted::No;
         if message.mode == DeliveryMode::LowestPriority {
@@ -188,5 +191,5 @@ impl ApicBus {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -45,7 +45,7 @@ pub struct DestinationTable {
     addresses: Vec<Address>,
     physical: Vec<u32>,
     flat: Vec<(u8, u32)>,
-    clusters: [Vec<(u8, u32)>; 15],
+    clusters: [Vec<(u8, u32)>; 16],
     x2apic: Vec<Vec<(u16, u32)>>,
 }
 
@@ -55,16 +55,13 @@ impl DestinationTable {
         let mut table = Self::default();
         for (index, address) in addresses.iter().enumerate().filter(|(_, address)| address.present) {
             let index = index as u32;
-            *slot(&mut table.physical, address.id as usize, NOBODY) = index;
+            let place = slot(&mut table.physical, address.id as usize, NOBODY);
+            // Two with one ID are a broken machine; that there be one answer is all that counts.
+            *place = index.min(*place);
             match address.logical {
                 LogicalId::None | LogicalId::Flat(0) => {}
                 LogicalId::Flat(mask) => table.flat.push((mask, index)),
-                LogicalId::Cluster(id) => {
-                    // Cluster 15 is the broadcast to all clusters; an APIC that claims it is in none.
-                    if let Some(cluster) = table.clusters.get_mut(usize::from(id >> 4)) {
-                        cluster.push((id & 0xf, index));
-                    }
-                }
+                LogicalId::Cluster(id) => table.clusters[usize::from(id >> 4)].push((id & 0xf, index)),
                 LogicalId::X2Apic(id) => {
                     slot(&mut table.x2apic, (id >> 16) as usize, Vec::new()).push((id as u16, index));
                 }
@@ -110,10 +107,7 @@ impl DestinationTable {
                 members.iter().filter(|(mask, _)| mask & bits != 0).for_each(|&(_, index)| found(index as usize));
             };
             visit(&self.flat, mda);
-            match self.clusters.get(usize::from(mda >> 4)) {
-                Some(cluster) => visit(cluster, mda & 0xf),
-                None => self.clusters.iter().for_each(|cluster| visit(cluster, mda & 0xf)),
-            }
+            visit(&self.clusters[usize::from(mda >> 4)], mda & 0xf);
         }
         let members = self.x2apic.get((mda >> 16) as usize).map_or(&[][..], Vec::as_slice);
         members.iter().filter(|(mask, _)| mask & mda as u16 != 0).for_each(|&(_, index)| found(index as usize));

@@ -62,6 +62,11 @@ impl LvtTable {
         Self { entries: [MASKED; 7], tsc_deadline }
     }
 
+    /// The TSC-deadline mode is offered.
+    pub fn has_tsc_deadline(&self) -> bool {
+        self.tsc_deadline
+    }
+
     /// The state after reset: everything else 0, masked (section "Local APIC State After Power-Up or Reset").
     pub fn reset(&mut self) {
         self.entries = [MASKED; 7];

@@ -6,19 +6,29 @@
 //!
 //! Not modelled: SMM (an SMI is counted, there is no firmware to take it); arbitration IDs (there is no APIC bus to
 //! arbitrate); the spurious vector is never given, because request and acknowledgement are one step here and nothing
-//! can come between them; remote read.
+//! can come between them; remote read; focus processors; INIT by a LINT pin; the polarity of LINT pins (a pin is
+//! asserted or it is not); sources for the thermal, performance and CMCI entries; a writable APIC ID or BSP flag.
 
 mod base;
 mod icr;
+mod lint;
 mod lvt;
 mod registers;
 mod timer;
 mod vectors;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
+#[cfg(all(test, not(loom)))]
+mod tests_lint;
+#[cfg(all(test, not(loom)))]
+mod tests_properties;
+#[cfg(all(test, not(loom)))]
+mod tests_registers;
+#[cfg(all(test, not(loom)))]
+mod tests_timer;
 
-use x86::apic::{DeliveryMode, Esr, Lvt, Svr, TriggerMode};
+use x86::apic::{Esr, Svr, TriggerMode};
 use x86::msr::ApicBase;
 use x86::{platform, vector};
 
@@ -30,6 +40,9 @@ use lvt::{LvtEntry, LvtTable};
 use timer::Timer;
 pub use timer::{Deadline, Now};
 pub use vectors::Vectors;
+
+/// The vectors that no message may have, in the lowest of the four words.
+const ILLEGAL: u64 = (1 << vector::FIRST_LEGAL) - 1;
 
 /// A general-protection fault: what the access gives instead of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,9 +106,11 @@ pub struct LocalApic {
     timer: Timer,
     /// Levels of the pins LINT0 and LINT1.
     lint: [bool; 2],
+    /// The vector that LINT0's remote IRR waits to be ended, which the LVT entry may no longer have.
+    lint0_vector: u8,
     /// Set by LVT entries in NMI mode, until the owner takes it.
     nmi: bool,
-    /// An ExtINT message has come (from an I/O APIC pin, or a LINT1 in ExtINT mode), not yet acknowledged.
+    /// An ExtINT message has come (from an I/O APIC pin) and is not yet acknowledged.
     extint: bool,
     /// SMIs that went nowhere.
     smis: u64,
@@ -126,6 +141,7 @@ impl LocalApic {
             lvt: LvtTable::new(config.tsc_deadline),
             timer: Timer::default(),
             lint: [false; 2],
+            lint0_vector: 0,
             nmi: false,
             extint: false,
             smis: 0,
@@ -135,7 +151,8 @@ impl LocalApic {
     }
 
     /// What INIT does: everything but the ID and the mode goes back to its reset value (section "Local APIC State
-    /// After It Has Received an INIT Reset"). The pins keep the levels that others drive.
+    /// After It Has Received an INIT Reset"). The pins keep the levels that others drive. The address changes: publish
+    /// [`LocalApic::address`] afterwards.
     pub fn init(&mut self) {
         self.tpr = 0;
         self.ldr = if self.mode == Mode::X2Apic { x2apic_ldr(self.id) } else { 0 };
@@ -192,6 +209,9 @@ impl LocalApic {
     }
 
     /// What the destination table is to know.
+    ///
+    /// An ID above 255 stays whole in xAPIC mode, where the register shows its low byte: no 8-bit destination may
+    /// take it for the ID that it ends in, and a start-up by a 32-bit one must reach it.
     pub fn address(&self) -> Address {
         let logical = match self.mode {
             Mode::Disabled => return Address::DISABLED,
@@ -203,8 +223,7 @@ impl LocalApic {
                 _ => LogicalId::None,
             },
         };
-        let id = if self.mode == Mode::X2Apic { self.id } else { self.id & 0xff };
-        Address { present: true, id, logical, enabled: self.svr.enabled() }
+        Address { present: true, id: self.id, logical, enabled: self.svr.enabled() }
     }
 
     /// Takes everything out of `mailbox`: requests into IRR and TMR, an ExtINT to be acknowledged; returns what is
@@ -213,20 +232,26 @@ impl LocalApic {
     /// Whether a software-disabled APIC accepts was decided by the sender, from the destination table; what it let
     /// through was on its way before the APIC was disabled and is held in IRR, never thrown away.
     pub fn collect(&mut self, mailbox: &Mailbox) -> Events {
+        let present = self.mode != Mode::Disabled;
         let mut illegal = false;
-        let events = mailbox.take(|word, edge, level| {
+        let events = mailbox.take(|word, mut edge, mut level| {
+            if !present {
+                return;
+            }
+            // "The local APIC will never set an IRR bit in the range 0-15" (section "Error Handling").
+            if word == 0 {
+                illegal |= (edge | level) & ILLEGAL != 0;
+                edge &= !ILLEGAL;
+                level &= !ILLEGAL;
+            }
             self.irr.insert_word(word, edge | level);
             self.tmr.remove_word(word, edge);
             self.tmr.insert_word(word, level);
-            illegal |= word == 0 && (edge | level) & u64::from(u16::MAX) != 0;
         });
         if illegal {
-            self.drop_illegal();
+            self.error(Esr::RECEIVE_ILLEGAL_VECTOR);
         }
-        if self.mode == Mode::Disabled {
-            self.irr.clear();
-        }
-        self.extint |= events.extint && self.mode != Mode::Disabled;
+        self.extint |= events.extint && present;
         self.smis += u64::from(events.smi);
         if let Some(lint0) = events.lint0 {
             if lint0.rose {
@@ -283,7 +308,7 @@ impl LocalApic {
         if !self.tmr.contains(vector) {
             return Effect::None;
         }
-        self.eoi_lint(vector);
+        self.eoi_lint0(vector);
         if self.svr.suppress_eoi_broadcast() { Effect::None } else { Effect::Eoi(vector) }
     }
 
@@ -320,57 +345,6 @@ impl LocalApic {
         }
     }
 
-    /// Drives pin LINT0 (`pin` 0) or LINT1 (`pin` 1).
-    pub fn set_lint(&mut self, pin: usize, level: bool) {
-        let rising = level && !self.lint[pin];
-        self.lint[pin] = level;
-        if self.mode == Mode::Disabled {
-            // A processor without a local APIC: LINT1 is its NMI pin; LINT0, its INTR pin, is a level.
-            self.nmi |= rising && pin == 1;
-            return;
-        }
-        let lvt = self.lint_entry(pin);
-        match lvt.mode() {
-            DeliveryMode::Fixed if lvt.level() => self.evaluate_lint(pin),
-            DeliveryMode::ExtInt => {}
-            _ if rising => self.fire(lvt),
-            _ => {}
-        }
-    }
-
-    /// The 8259A pair may interrupt: an ExtINT request gets through to the processor (virtual-wire mode by a LINT pin
-    /// or an I/O APIC pin; or the APIC is globally disabled and LINT0 is the INTR pin).
-    pub fn extint_pending(&self) -> bool {
-        let wired = |pin: usize| {
-            let lvt = self.lint_entry(pin);
-            self.lint[pin] && !lvt.masked() && lvt.mode() == DeliveryMode::ExtInt
-        };
-        match self.mode {
-            Mode::Disabled => self.lint[0],
-            _ => self.extint || wired(0) || wired(1),
-        }
-    }
-
-    /// The ExtINT request was acknowledged (the 8259A pair gave its vector).
-    pub fn extint_acknowledged(&mut self) {
-        self.extint = false;
-    }
-
-    /// Takes an NMI that a LINT pin or another LVT entry raised.
-    pub fn take_nmi(&mut self) -> bool {
-        std::mem::take(&mut self.nmi)
-    }
-
-    /// What firmware leaves on the bootstrap processor: software-enabled, LINT0 in ExtINT and LINT1 in NMI mode
-    /// (MultiProcessor Specification, section "Virtual Wire Mode").
-    pub fn enter_virtual_wire_mode(&mut self) -> Effect {
-        self.svr = Svr::from_bits(0xff).with_enabled(true);
-        let mode = |mode: DeliveryMode| Lvt::new().with_delivery_mode(mode as u8).into_bits();
-        self.lvt.write(LvtEntry::Lint0, mode(DeliveryMode::ExtInt), true);
-        self.lvt.write(LvtEntry::Lint1, mode(DeliveryMode::Nmi), true);
-        Effect::Readdressed
-    }
-
     /// IRR, for those who look.
     pub fn irr(&self) -> &Vectors {
         &self.irr
@@ -386,52 +360,12 @@ impl LocalApic {
         &self.tmr
     }
 
-    /// An LVT entry's interrupt.
-    fn fire(&mut self, lvt: Lvt) {
-        if lvt.masked() {
-            return;
-        }
-        match lvt.mode() {
-            DeliveryMode::Fixed => self.accept(lvt.vector(), TriggerMode::Edge),
-            DeliveryMode::Nmi => self.nmi = true,
-            DeliveryMode::Smi => self.smis += 1,
-            DeliveryMode::ExtInt => self.extint = true,
-            // INIT is for LINT pins of a machine with firmware; the rest is reserved in an LVT.
-            _ => {}
-        }
+    /// How many SMIs have come, and gone nowhere.
+    pub fn smis(&self) -> u64 {
+        self.smis
     }
 
-    fn lint_entry(&self, pin: usize) -> Lvt {
-        self.lvt.get(if pin == 0 { LvtEntry::Lint0 } else { LvtEntry::Lint1 })
-    }
-
-    /// A level-triggered fixed LINT pin requests while it is high and its remote IRR is clear.
-    fn evaluate_lint(&mut self, pin: usize) {
-        let lvt = self.lint_entry(pin);
-        // "Level-sensitive interrupts are not supported for LINT1" (section "Local Vector Table").
-        let level = pin == 0 && lvt.level() && lvt.mode() == DeliveryMode::Fixed;
-        if level && self.lint[pin] && !lvt.masked() && !lvt.remote_irr() {
-            self.lvt.set_remote_irr(LvtEntry::Lint0, true);
-            self.accept(lvt.vector(), TriggerMode::Level);
-        }
-    }
-
-    fn eoi_lint(&mut self, vector: u8) {
-        let lvt = self.lint_entry(0);
-        if lvt.remote_irr() && lvt.vector() == vector {
-            self.lvt.set_remote_irr(LvtEntry::Lint0, false);
-            self.evaluate_lint(0);
-        }
-    }
-
-    /// "The local APIC will never set an IRR bit in the range 0-15" (section "Error Handling").
-    fn drop_illegal(&mut self) {
-        let illegal = u64::from(u16::MAX);
-        self.irr.remove_word(0, illegal);
-        self.tmr.remove_word(0, illegal);
-        self.error(Esr::RECEIVE_ILLEGAL_VECTOR);
-    }
-
+    /// Notes errors, and sends the error interrupt unless one was sent since ESR was last written.
     fn error(&mut self, errors: Esr) {
         self.esr_pending |= errors;
         let lvt = self.lvt.get(LvtEntry::Error);

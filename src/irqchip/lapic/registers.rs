@@ -3,7 +3,7 @@
 
 use x86::Nanos;
 use x86::apic::{Esr, Icr, Svr, TriggerMode, reg};
-use x86::msr::{IA32_TSC_DEADLINE, X2APIC_FIRST};
+use x86::msr::{IA32_TSC_DEADLINE, X2APIC_FIRST, X2APIC_LAST};
 
 use super::lvt::LvtEntry;
 use super::{Effect, Gp, Ipi, LocalApic, Mode};
@@ -55,12 +55,9 @@ impl LocalApic {
     /// Reads an x2APIC register or IA32_TSC_DEADLINE.
     pub fn read_msr(&mut self, now: Nanos, msr: u32) -> Result<u64, Gp> {
         if msr == IA32_TSC_DEADLINE {
-            return Ok(self.timer.tsc_deadline());
+            return if self.lvt.has_tsc_deadline() { Ok(self.timer.tsc_deadline()) } else { Err(Gp) };
         }
-        if self.mode != Mode::X2Apic {
-            return Err(Gp);
-        }
-        let offset = msr.checked_sub(X2APIC_FIRST).ok_or(Gp)? << 4;
+        let offset = self.x2apic_offset(msr)?;
         match offset {
             reg::ICR_LOW => Ok(self.icr),
             reg::ID => Ok(self.id.into()),
@@ -75,13 +72,13 @@ impl LocalApic {
     /// "Reserved Bit Checking").
     pub fn write_msr(&mut self, now: Nanos, msr: u32, value: u64) -> Result<Effect, Gp> {
         if msr == IA32_TSC_DEADLINE {
+            if !self.lvt.has_tsc_deadline() {
+                return Err(Gp);
+            }
             self.timer.set_tsc_deadline(value);
             return Ok(Effect::None);
         }
-        if self.mode != Mode::X2Apic {
-            return Err(Gp);
-        }
-        let offset = msr.checked_sub(X2APIC_FIRST).ok_or(Gp)? << 4;
+        let offset = self.x2apic_offset(msr)?;
         if value & self.x2apic_reserved(offset)? != 0 {
             return Err(Gp);
         }
@@ -94,6 +91,14 @@ impl LocalApic {
             }
             reg::SELF_IPI => Ok(self.send_ipi(Ipi::to_self(low as u8))),
             _ => Ok(self.write_common(now, offset, low)),
+        }
+    }
+
+    /// The xAPIC offset of the register that `msr` is in x2APIC mode.
+    fn x2apic_offset(&self, msr: u32) -> Result<u32, Gp> {
+        match msr {
+            X2APIC_FIRST..=X2APIC_LAST if self.mode == Mode::X2Apic => Ok((msr - X2APIC_FIRST) << 4),
+            _ => Err(Gp),
         }
     }
 
@@ -218,7 +223,7 @@ impl LocalApic {
         self.lvt.write(entry, value, self.svr.enabled());
         match entry {
             LvtEntry::Timer => self.timer.set_mode(self.lvt.get(entry).timer_mode()),
-            LvtEntry::Lint0 => self.evaluate_lint(0),
+            LvtEntry::Lint0 => self.evaluate_lint0(),
             _ => {}
         }
     }

@@ -59,7 +59,9 @@ impl Default for Timer {
 
 impl Timer {
     /// Follows the mode of the LVT entry. Crossing between TSC-deadline and the counting modes disarms (section
-    /// "TSC-Deadline Mode"); between one-shot and periodic the count goes on and ends by the new mode's rule.
+    /// "TSC-Deadline Mode"). Between one-shot and periodic the count goes on and ends by the new mode's rule: the
+    /// section's "a write to the LVT Timer Register that changes the timer mode disarms" is not what processors do
+    /// there, nor what guests that switch in mid-count expect.
     pub fn set_mode(&mut self, mode: TimerMode) {
         let was = std::mem::replace(&mut self.mode, mode);
         if (was == TimerMode::TscDeadline) != (mode == TimerMode::TscDeadline) {
@@ -99,6 +101,9 @@ impl Timer {
 
     /// Writes the divide configuration; a count under way keeps its ticks, which now take longer or shorter.
     pub fn set_divide(&mut self, now: Nanos, value: u32) {
+        if value & 0b1011 == self.divide {
+            return;
+        }
         let left = self.current(now);
         self.divide = value & 0b1011;
         if let Some(deadline) = &mut self.deadline {

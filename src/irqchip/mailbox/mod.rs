@@ -37,10 +37,12 @@ const EXTINT: u32 = 1 << 11;
 const SMI: u32 = 1 << 12;
 const ATTENTION: u32 = 1 << 13;
 
-/// The start-up word: a pending INIT, a latched start-up with its vector, and whether the owner waits for one.
+/// The start-up word: a pending INIT, a latched start-up with its vector, whether the owner waits for one, and whether
+/// it ever does (the bootstrap processor takes no start-up).
 const INIT: u32 = 1 << 8;
 const SIPI: u32 = 1 << 9;
 const WAITING: u32 = 1 << 10;
+const APPLICATION: u32 = 1 << 11;
 const SIPI_VECTOR: u32 = 0xff;
 
 /// The LINT0 word.
@@ -157,15 +159,16 @@ impl Mailbox {
         self.raise(ATTENTION)
     }
 
-    /// Drives LINT0. Callers are ordered among themselves by the lock of the chip that drives the pin.
+    /// Drives LINT0; the level that it has is no news. Callers are ordered among themselves by the lock of the chip
+    /// that drives the pin.
     #[must_use]
     pub fn post_lint0(&self, level: bool) -> bool {
-        if level {
-            self.lint0.fetch_or(LINT0_HIGH | LINT0_ROSE, Ordering::Release);
-        } else {
-            self.lint0.fetch_and(!LINT0_HIGH, Ordering::Release);
-        }
-        self.raise(LINT0)
+        let set = |word: u32| match (level, word & LINT0_HIGH != 0) {
+            (true, false) => Some(word | LINT0_HIGH | LINT0_ROSE),
+            (false, true) => Some(word & !LINT0_HIGH),
+            _ => None,
+        };
+        self.lint0.fetch_update(Ordering::AcqRel, Ordering::Acquire, set).is_ok() && self.raise(LINT0)
     }
 
     /// Posts an INIT, which also undoes a start-up that the owner has not taken yet.
@@ -177,18 +180,15 @@ impl Mailbox {
         self.raise(STARTUP)
     }
 
-    /// Posts a start-up: latched while the owner waits for one or has an INIT pending, else ignored; of several, the
-    /// first counts (Intel SDM vol. 3A, section "MP Initialization Protocol Algorithm for MP Systems").
+    /// Posts a start-up: latched while an application processor waits for one or has an INIT pending, else ignored; of
+    /// several, the first counts (Intel SDM vol. 3A, section "MP Initialization Protocol Algorithm for MP Systems").
     #[must_use]
     pub fn post_start_up(&self, vector: u8) -> bool {
         let set = |word: u32| {
-            let open = word & (WAITING | INIT) != 0 && word & SIPI == 0;
+            let open = word & APPLICATION != 0 && word & (WAITING | INIT) != 0 && word & SIPI == 0;
             open.then(|| word & !SIPI_VECTOR | SIPI | u32::from(vector))
         };
-        match self.startup.fetch_update(Ordering::AcqRel, Ordering::Acquire, set) {
-            Ok(_) => self.raise(STARTUP),
-            Err(_) => false,
-        }
+        self.startup.fetch_update(Ordering::AcqRel, Ordering::Acquire, set).is_ok() && self.raise(STARTUP)
     }
 
     /// Pays the wake-up that a post returned `true` for.
@@ -255,9 +255,10 @@ impl Mailbox {
         Lint0 { level: word & LINT0_HIGH != 0, rose: word & LINT0_ROSE != 0 }
     }
 
-    /// From now on a start-up is awaited (after INIT on an application processor, and from the machine's start).
+    /// Makes this an application processor's: a start-up is awaited, from now on and again after each INIT. To be
+    /// called once, before anybody posts. A mailbox without it is the bootstrap processor's, which ignores start-ups.
     pub fn wait_for_start_up(&self) {
-        self.startup.fetch_or(WAITING, Ordering::AcqRel);
+        self.startup.fetch_or(APPLICATION | WAITING, Ordering::AcqRel);
     }
 
     /// Publishes the processor priority.
@@ -298,12 +299,16 @@ impl Mailbox {
         false
     }
 
-    /// Takes INIT and start-up. INIT on its own leaves WAITING to the owner, who knows whether it is the bootstrap
-    /// processor; a start-up ends the waiting.
+    /// Takes INIT and start-up. An INIT alone makes an application processor wait for a start-up in the same step, so
+    /// that one which follows at once is not lost; a start-up ends the waiting.
     fn take_start_up(&self) -> (bool, Option<u8>) {
         let clear = |word: u32| {
-            let word = if word & SIPI != 0 { word & !WAITING } else { word };
-            Some(word & !(INIT | SIPI | SIPI_VECTOR))
+            let kept = word & APPLICATION;
+            Some(match word & (INIT | SIPI) {
+                INIT if kept != 0 => kept | WAITING,
+                0 => kept | word & WAITING,
+                _ => kept,
+            })
         };
         match self.startup.fetch_update(Ordering::AcqRel, Ordering::Acquire, clear) {
             Ok(word) => (word & INIT != 0, (word & SIPI != 0).then_some((word & SIPI_VECTOR) as u8)),

@@ -1,7 +1,7 @@
 //! 8259A pair: master, slave on the master's input 2, and the edge/level control registers (ELCR).
 //!
-//! Follows the Intel 8259A datasheet for each chip (see [`Pic8259`]) and the Intel 82371AB (PIIX4) datasheet, section
-//! "Interrupt Controller", for the pair's wiring and the ELCR.
+//! Follows the Intel 8259A datasheet for each chip (see [`Pic8259`]) and the Intel 82371AB (PIIX4) datasheet, register
+//! descriptions ICW1 to OCW3 and ELCR1, ELCR2, for the pair's wiring.
 //!
 //! **INT is not latched.** Both INT pins, and so the master's input 2, follow the requests: a request that goes away
 //! before the acknowledge takes its INT with it. A caller that looks at [`PicPair::output`] and acknowledges under
@@ -20,6 +20,8 @@
 //! buffered mode (it only changes the SP/EN pin), and the freeze of IRR while RD is active.
 
 mod chip;
+#[cfg(test)]
+mod init_tests;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

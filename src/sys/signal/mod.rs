@@ -98,6 +98,21 @@ impl AsRawFd for SignalFd {
     }
 }
 
+/// Ends this process as `signal` would by default, so that whoever started it sees what has happened. Returns only if
+/// the signal does not end a process.
+pub fn die_of(signal: Signal) {
+    let number = signal.number();
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: SIG_DFL involves no handler of ours; sigemptyset initialises the set before the other calls read it.
+    unsafe {
+        libc::signal(number, libc::SIG_DFL);
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), number);
+        libc::raise(number);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
+    }
+}
+
 /// Makes writing to a closed pipe an error (EPIPE) instead of the end of the program.
 pub fn ignore_sigpipe() {
     // SAFETY: SIG_IGN for SIGPIPE involves no handler of ours; the call cannot fail for a valid signal.

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # Process 1 of the emulated host: mounts, loads KVM, runs /lab/run, hands back its exit code and files.
 # It talks to lab/link.rs over virtio ports: ctl (lines and files), in, out, err, and hvc0 for a terminal.
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+set -x; export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -9,8 +9,7 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs shm /dev/shm
-mount -t tmpfs tmp /tmp
-mount -t tmpfs run /run
+chmod 1777 /tmp
 ln -s /proc/self/fd /dev/fd
 ln -s /proc/self/fd/0 /dev/stdin
 ln -s /proc/self/fd/1 /dev/stdout
@@ -55,7 +54,8 @@ else
     cat "$(port in)" >/lab/in &
     (cat /lab/out; echo -n "$marker") >"$out" & outs=$!
     (cat /lab/err; echo -n "$marker") >"$err" & errs=$!
-    setsid sh /lab/run </lab/in >/lab/out 2>/lab/err
+    # A subshell: or our own "Killed" would go to the command's stderr.
+    (exec setsid sh /lab/run) </lab/in >/lab/out 2>/lab/err
     status=$?
     # What it left running in the background would keep the pipes open.
     # Its session is not ours, which is also the kernel threads': 0.

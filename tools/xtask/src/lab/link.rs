@@ -5,6 +5,7 @@
 //! marker, since a port has no end of file that waits for what is still under way.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Child;
 use std::sync::mpsc::Sender;
@@ -141,7 +142,9 @@ pub fn pump_input(mut to: UnixStream) {
     thread::spawn(move || {
         // A command that does not read its input is no error.
         let _ = io::copy(&mut io::stdin().lock(), &mut to);
-        let _ = to.shutdown(std::net::Shutdown::Write);
+        let _ = to.shutdown(Shutdown::Write);
+        // Closed now, QEMU would see a hang-up and drop what it has not read yet.
+        let _ = to.read(&mut [0]);
     });
 }
 

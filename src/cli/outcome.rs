@@ -1,0 +1,43 @@
+//! From the end of a machine to the end of the program: exit codes, and the line on stderr that goes with them.
+//!
+//! Our own codes are even; every odd one is the debug exit's, `(value << 1) | 1`. README.md lists them.
+
+use std::process::ExitCode;
+
+use vmm::{Error, StopReason, exit_code};
+
+/// The exit code for a machine that stopped, and its message.
+pub fn of_stop(reason: StopReason) -> ExitCode {
+    match reason {
+        StopReason::PowerOff | StopReason::Quit => ExitCode::SUCCESS,
+        StopReason::Reset => ExitCode::from(exit_code::RESET),
+        StopReason::DebugExit(value) => ExitCode::from(value.wrapping_shl(1) | 1),
+        StopReason::TripleFault(state) | StopReason::InternalError(state) => {
+            eprintln!("tophalf: the guest can't go on: {state}");
+            ExitCode::from(exit_code::GUEST_BROKEN)
+        }
+        StopReason::Host(e) => of_error(&e),
+        StopReason::Panic => {
+            eprintln!("tophalf: a vCPU's thread panicked (see above); please report this as a bug");
+            ExitCode::from(exit_code::HOST)
+        }
+        StopReason::Signal(signal) => {
+            // Ends here, so that the shell sees what it expects of a program that a signal has ended.
+            vmm::die_of(signal);
+            ExitCode::from(exit_code::HOST)
+        }
+    }
+}
+
+/// The exit code for an error, after its one line.
+pub fn of_error(error: &Error) -> ExitCode {
+    eprintln!("tophalf: {error}");
+    ExitCode::from(error.exit_code())
+}
+
+/// clap's message up to the first blank line, on one line, without its "error: ".
+pub fn first_paragraph(message: &str) -> String {
+    let paragraph = message.split("\n\n").next().unwrap_or(message);
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}

@@ -1,0 +1,144 @@
+//! The main loop: device deadlines, the console, signals, and the end of the machine. The only thread besides the vCPUs'.
+
+mod alarms;
+mod doorbell;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use sys::signal::SignalFd;
+use x86::Nanos;
+
+pub use alarms::Alarms;
+pub use doorbell::{Doorbell, Request, SerialLater};
+
+use crate::clock::Clock;
+use crate::console::Console;
+use crate::stop::{StopReason, Stopper};
+
+const ALARM: u32 = 0;
+const DOORBELL: u32 = 1;
+const SIGNAL: u32 = 2;
+const INPUT: u32 = 3;
+const OUTPUT: u32 = 4;
+
+/// Something with a deadline: called on the main loop's thread when it has come.
+pub type Expire = Box<dyn Fn(Nanos)>;
+
+/// What the loop serves.
+pub struct MainLoop<'a> {
+    /// The machine's clock.
+    pub clock: Clock,
+    /// The deadlines, and what to call for each slot.
+    pub alarms: Arc<Alarms>,
+    /// One for each slot of `alarms`, in order.
+    pub expire: Vec<Expire>,
+    /// Requests of other threads.
+    pub doorbell: Arc<Doorbell>,
+    /// The serial console.
+    pub console: Console,
+    /// SIGINT, SIGTERM and the like.
+    pub signals: &'a mut SignalFd,
+    /// Where the end is announced.
+    pub stopper: Arc<Stopper>,
+}
+
+impl MainLoop<'_> {
+    /// Serves until the machine stops.
+    pub fn run(self) -> io::Result<Console> {
+        let stopper = Arc::clone(&self.stopper);
+        let mut manager = EventManager::new().map_err(other)?;
+        let id = manager.add_subscriber(self);
+        while !stopper.is_stopped() {
+            manager.run().map_err(other)?;
+        }
+        let mut this = manager.remove_subscriber(id).map_err(other)?;
+        this.console.drain();
+        Ok(this.console)
+    }
+
+    fn expire_due(&self) {
+        let now = self.clock.now();
+        let due = self.alarms.take_due(now);
+        for (slot, expire) in self.expire.iter().enumerate() {
+            if due & 1 << slot != 0 {
+                expire(now);
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        loop {
+            match self.signals.read() {
+                Ok(Some(sys::signal::Signal::User1)) => log::info!("SIGUSR1: nothing to report yet"),
+                Ok(Some(signal)) => self.stopper.stop(StopReason::Signal(signal)),
+                Ok(None) => return,
+                Err(e) => return log::error!("signals can't be read: {e}"),
+            }
+        }
+    }
+
+    fn serve_console(&mut self) {
+        if self.console.serve() {
+            self.doorbell.ring(Request::Serial);
+        }
+    }
+
+    /// Watches the console's descriptors just while it wants something of them.
+    fn watch(&mut self, ops: &mut EventOps<'_>) {
+        for change in self.console.watch_changes() {
+            let set = if change.output { EventSet::OUT } else { EventSet::IN };
+            let data = if change.output { OUTPUT } else { INPUT };
+            let events = Events::with_data_raw(change.fd, data, set);
+            let result = if change.watch { ops.add(events) } else { ops.remove(events) };
+            if let Err(e) = result {
+                log::debug!("console descriptor {}: {e}", change.fd);
+                self.console.cannot_watch(change.output);
+            }
+        }
+    }
+}
+
+impl MutEventSubscriber for MainLoop<'_> {
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        let fixed = [
+            (self.alarms.as_raw_fd(), ALARM),
+            (self.doorbell.as_raw_fd(), DOORBELL),
+            (self.signals.as_raw_fd(), SIGNAL),
+        ];
+        for (fd, data) in fixed {
+            if let Err(e) = ops.add(Events::with_data_raw(fd, data, EventSet::IN)) {
+                self.stopper.stop(StopReason::Host(crate::Error::host("the main loop can't watch its events", e)));
+            }
+        }
+        self.watch(ops);
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
+        match events.data() {
+            ALARM => self.expire_due(),
+            DOORBELL => {
+                if self.doorbell.take().contains(Request::Serial) {
+                    self.serve_console();
+                }
+            }
+            SIGNAL => self.take_signals(),
+            INPUT => {
+                if self.console.read_input() {
+                    self.stopper.stop(StopReason::Quit);
+                }
+            }
+            _ => self.serve_console(),
+        }
+        self.watch(ops);
+    }
+}
+
+fn other(e: event_manager::Error) -> io::Error {
+    io::Error::other(e.to_string())
+}

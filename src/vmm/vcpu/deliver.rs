@@ -1,0 +1,48 @@
+//! From the local APIC into the guest: NMIs, interrupts, the interrupt window.
+
+use super::{Activity, VcpuThread};
+use crate::stop::StopReason;
+
+impl VcpuThread {
+    /// Gives KVM what can be delivered now, and asks to be told when the rest can.
+    ///
+    /// At most one interrupt is queued for an entry, and never for one that completes an exit which may raise an
+    /// exception: KVM would deliver the exception and forget the interrupt. Such an exit is completed first, at the
+    /// price of one call without guest execution, paid only when there is an interrupt to deliver.
+    pub(super) fn deliver(&mut self) -> Result<(), StopReason> {
+        if std::mem::take(&mut self.nmi) | self.core.apic.take_nmi() {
+            self.cpu.nmi()?;
+            self.activity = Activity::Running;
+        }
+        if self.wants_to_interrupt() && self.cpu.ready_for_interrupt() {
+            // May handle another exit, which may change everything: all is asked anew.
+            if !self.cpu.injection_safe() {
+                self.complete()?;
+            }
+            if self.cpu.can_inject()
+                && let Some(vector) = self.acknowledge()
+            {
+                self.cpu.inject(vector)?;
+                self.activity = Activity::Running;
+            }
+        }
+        let more = self.wants_to_interrupt();
+        self.cpu.set_request_interrupt_window(more);
+        self.look_again = !self.exact_windows && (more || self.core.apic.blocked_by_tpr());
+        Ok(())
+    }
+
+    fn wants_to_interrupt(&self) -> bool {
+        self.core.apic.deliverable().is_some() || self.core.apic.extint_pending()
+    }
+
+    /// The acknowledge cycle: the 8259A pair's vector for an ExtINT request, else the local APIC's. ExtINT does not take
+    /// part in the local APIC's priorities (Intel SDM vol. 3A, section "Interrupt, Task, and Processor Priority").
+    fn acknowledge(&mut self) -> Option<u8> {
+        if self.core.apic.extint_pending() {
+            self.core.apic.extint_acknowledged();
+            return Some(self.core.shared.interrupts.acknowledge_pic());
+        }
+        self.core.apic.acknowledge()
+    }
+}

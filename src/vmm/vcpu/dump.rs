@@ -1,0 +1,78 @@
+//! A vCPU's state in words, for the end of a guest that can't go on.
+
+use std::fmt::Write;
+
+use vm_memory::{Bytes, GuestAddress};
+
+use super::VcpuThread;
+
+/// Bytes of code shown.
+const CODE: usize = 16;
+
+impl VcpuThread {
+    /// Registers and the bytes at the instruction pointer, several lines.
+    pub(super) fn dump(&self, why: &str) -> String {
+        let mut text = format!("vCPU {}: {why}", self.core.index);
+        match (self.cpu.regs(), self.cpu.sregs()) {
+            (Ok(r), Ok(s)) => {
+                // Writing to a String can't fail.
+                let _ = write!(
+                    text,
+                    "\n  RIP {:#018x}  RFLAGS {:#x}  CS {:#x} base {:#x}\
+                     \n  RAX {:#018x}  RBX {:#018x}  RCX {:#018x}  RDX {:#018x}\
+                     \n  RSI {:#018x}  RDI {:#018x}  RBP {:#018x}  RSP {:#018x}\
+                     \n  R8  {:#018x}  R9  {:#018x}  R10 {:#018x}  R11 {:#018x}\
+                     \n  R12 {:#018x}  R13 {:#018x}  R14 {:#018x}  R15 {:#018x}\
+                     \n  CR0 {:#x}  CR2 {:#x}  CR3 {:#x}  CR4 {:#x}  CR8 {:#x}  EFER {:#x}\
+                     \n  GDT {:#x}+{:#x}  IDT {:#x}+{:#x}  TR {:#x}",
+                    r.rip,
+                    r.rflags,
+                    s.cs.selector,
+                    s.cs.base,
+                    r.rax,
+                    r.rbx,
+                    r.rcx,
+                    r.rdx,
+                    r.rsi,
+                    r.rdi,
+                    r.rbp,
+                    r.rsp,
+                    r.r8,
+                    r.r9,
+                    r.r10,
+                    r.r11,
+                    r.r12,
+                    r.r13,
+                    r.r14,
+                    r.r15,
+                    s.cr0,
+                    s.cr2,
+                    s.cr3,
+                    s.cr4,
+                    s.cr8,
+                    s.efer,
+                    s.gdt.base,
+                    s.gdt.limit,
+                    s.idt.base,
+                    s.idt.limit,
+                    s.tr.selector,
+                );
+                if let Some(code) = self.code(s.cs.base.wrapping_add(r.rip)) {
+                    let _ = write!(text, "\n  code {code:02x?}");
+                }
+            }
+            (Err(e), _) | (_, Err(e)) => {
+                let _ = write!(text, "\n  registers can't be read: {e}");
+            }
+        }
+        text
+    }
+
+    /// The bytes at a linear address, as far as they are in memory and on one page.
+    fn code(&self, linear: u64) -> Option<Vec<u8>> {
+        let physical = self.cpu.translate(linear)?;
+        let mut code = vec![0; CODE.min(0x1000 - (physical & 0xfff) as usize)];
+        self.core.shared.memory.read_slice(&mut code, GuestAddress(physical)).ok()?;
+        Some(code)
+    }
+}

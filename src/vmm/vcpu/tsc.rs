@@ -1,0 +1,57 @@
+//! The guest's time-stamp counter against the machine's clock.
+
+use irqchip::lapic::{Deadline, Now};
+use x86::{Nanos, msr};
+
+use crate::clock::Clock;
+
+/// Reads the guest's TSC from the host's, and turns a TSC deadline into a time. Belongs to one vCPU.
+#[derive(Debug, Clone, Copy)]
+pub struct GuestTsc {
+    /// Guest TSC less host TSC, modulo 2^64.
+    offset: u64,
+    khz: u64,
+}
+
+impl GuestTsc {
+    /// The TSC of `cpu` as KVM runs it.
+    pub fn of(cpu: &kvm::Vcpu) -> Result<Self, kvm::Error> {
+        Ok(Self { offset: cpu.guest_tsc_offset()?, khz: u64::from(cpu.tsc_khz()?).max(1) })
+    }
+
+    /// The moment.
+    pub fn now(&self, clock: &Clock) -> Now {
+        Now { ns: clock.now(), tsc: sys::clock::rdtsc().wrapping_add(self.offset) }
+    }
+
+    /// When `deadline` is on the machine's clock; for a TSC deadline rounded up, and good for one look only, since the
+    /// two clocks may drift apart.
+    pub fn time_of(&self, deadline: Deadline, now: Now) -> Nanos {
+        match deadline {
+            Deadline::At(at) => at,
+            Deadline::Tsc(tsc) => {
+                let cycles = u128::from(tsc.saturating_sub(now.tsc));
+                let ns = (cycles * 1_000_000).div_ceil(u128::from(self.khz));
+                now.ns.saturating_add(u64::try_from(ns).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    /// The guest wrote IA32_TSC. IA32_TSC_ADJUST moves along (Intel SDM vol. 3B, section "Time-Stamp Counter
+    /// Adjustment").
+    pub fn write(&mut self, cpu: &mut kvm::Vcpu, value: u64) -> Result<(), kvm::Error> {
+        let before = self.offset;
+        self.offset = cpu.set_guest_tsc(value)?;
+        match cpu.msr(msr::IA32_TSC_ADJUST)? {
+            Some(adjust) => cpu.set_msr(msr::IA32_TSC_ADJUST, adjust.wrapping_add(self.offset).wrapping_sub(before)),
+            None => Ok(()),
+        }
+    }
+
+    /// The guest wrote IA32_TSC_ADJUST: the TSC moves by the difference. False: the register is not there, #GP.
+    pub fn write_adjust(&mut self, cpu: &mut kvm::Vcpu, value: u64) -> Result<(), kvm::Error> {
+        let Some(before) = cpu.msr(msr::IA32_TSC_ADJUST)? else { return Ok(()) };
+        self.offset = cpu.set_guest_tsc_offset(self.offset.wrapping_add(value).wrapping_sub(before))?;
+        cpu.set_msr(msr::IA32_TSC_ADJUST, value)
+    }
+}
