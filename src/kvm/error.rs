@@ -37,9 +37,9 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// KVM described an exit in a way its documentation excludes.
-    #[error("KVM reported an exit that makes no sense: {0}")]
-    BadExit(&'static str),
+    /// Something that the KVM documentation excludes, or a mistake of ours.
+    #[error("unexpected in dealing with KVM: {0}")]
+    Unexpected(&'static str),
     /// An interrupt was to be injected while the guest could not take it, or where KVM would lose it.
     #[error("vCPU {vcpu} cannot take an interrupt now")]
     NotReady {

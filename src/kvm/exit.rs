@@ -7,7 +7,7 @@ use kvm_bindings::*;
 use crate::Error;
 use crate::run_page::{EXIT_DATA, RunPage};
 
-/// Most of an access that one exit describes: what fits the run page's I/O area.
+/// A decoded exit, or what KVM's description of it violates.
 type Outcome<'a> = Result<Exit<'a>, Error>;
 
 /// Why KVM_RUN ended. Answers are written in place and take effect at the next run; what nobody answers reads as all
@@ -235,7 +235,7 @@ type Mmio = kvm_run__bindgen_ty_1__bindgen_ty_6;
 type Msr = kvm_run__bindgen_ty_1__bindgen_ty_23;
 
 fn pio(page: &mut RunPage, io: Io) -> Outcome<'_> {
-    const OUTSIDE: Error = Error::BadExit("port data outside the run page");
+    const OUTSIDE: Error = Error::Unexpected("port data outside the run page");
     let len = (io.count as usize).checked_mul(io.size.into()).ok_or(OUTSIDE)?;
     let offset = usize::try_from(io.data_offset).map_err(|_| OUTSIDE)?;
     let data = page.bytes_mut(offset, len).ok_or(OUTSIDE)?;
@@ -248,7 +248,7 @@ fn pio(page: &mut RunPage, io: Io) -> Outcome<'_> {
 }
 
 fn mmio(page: &mut RunPage, mmio: Mmio) -> Outcome<'_> {
-    const TOO_LONG: Error = Error::BadExit("an MMIO access longer than 8 bytes");
+    const TOO_LONG: Error = Error::Unexpected("an MMIO access longer than 8 bytes");
     let len = mmio.len as usize;
     if len > mmio.data.len() {
         return Err(TOO_LONG);

@@ -74,7 +74,7 @@ impl RunPage {
     /// Maps the page of the vCPU behind `fd`; `size` is KVM_GET_VCPU_MMAP_SIZE in bytes.
     pub fn map(fd: &impl AsRawFd, size: usize) -> Result<Self, Error> {
         if size < size_of::<kvm_run>() {
-            return Err(Error::BadExit("a run page smaller than its structure"));
+            return Err(Error::Unexpected("a run page smaller than its structure"));
         }
         // SAFETY: a new mapping where the kernel chooses; nothing of ours is replaced.
         let base = unsafe {

@@ -40,7 +40,7 @@ impl Kvm {
 
     fn open_at(path: &Path) -> Result<Self, Error> {
         let name =
-            CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| Error::BadExit("a path with a NUL"))?;
+            CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| Error::Unexpected("a path with a NUL"))?;
         let fd = kvm_ioctls::Kvm::new_with_path(&name)
             .map_err(|e| cannot_open(path, &io::Error::from_raw_os_error(e.errno())))?;
         match fd.get_api_version() {

@@ -1,12 +1,14 @@
 //! Guest RAM: how much, where it appears, and the anonymous memory behind it.
 //!
 //! RAM starts at address 0 and runs up to the device hole below 4 GiB ([`platform::MMIO_HOLE_START`]); what does not
-//! fit below goes on at 4 GiB. The guest does not see RAM in the legacy video window ([`VIDEO_HOLE`]), so that a kernel
-//! that probes for a VGA text buffer finds, as on any machine without one, nothing.
+//! fit below goes on at 4 GiB. There is none in the legacy video window ([`VIDEO_HOLE`]): a kernel that probes there for
+//! a text screen must find, as on any machine without one, nothing.
 //!
 //! Not modelled: memory hot-plug, NUMA, file-backed or shared memory, ROM shadowing.
 
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use std::ops::Range;
+
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 use x86::platform;
 
 use crate::boot::BootError;
@@ -20,19 +22,11 @@ pub const MIN_BYTES: u64 = 16 << 20;
 pub const MAX_BYTES: u64 = 1023 << 30;
 /// The size of memory is a multiple of this, in bytes.
 pub const PAGE_BYTES: u64 = 4096;
-/// Guest addresses (end exclusive) of the legacy video window, where the guest sees no RAM.
-pub const VIDEO_HOLE: std::ops::Range<u64> = 0xa_0000..0xc_0000;
-
-/// A contiguous piece of guest RAM, to be handed to KVM as one memory slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RamSlot {
-    /// First guest physical address.
-    pub guest_address: u64,
-    /// Address in this process that backs it.
-    pub host_address: u64,
-    /// Length in bytes, a multiple of the page size.
-    pub bytes: u64,
-}
+/// Guest addresses (end exclusive) of the legacy video window, where there is no RAM.
+pub const VIDEO_HOLE: Range<u64> = 0xa_0000..0xc_0000;
+/// Where the region with most of the low RAM starts. KVM can use huge pages in it when the host places it on such a
+/// boundary too, which it could not if the region started at the end of [`VIDEO_HOLE`].
+const HUGE_PAGE: u64 = 2 << 20;
 
 /// The guest's RAM. Cloning shares the memory; it is unmapped with the last clone.
 #[derive(Debug, Clone)]
@@ -50,26 +44,22 @@ impl GuestRam {
     /// error when the host does not give that much address space.
     pub fn new(bytes: u64) -> Result<Self, BootError> {
         check_size(bytes)?;
-        let low = bytes.min(platform::MMIO_HOLE_START);
-        let mut ranges = vec![(0, low)];
-        if bytes > low {
-            ranges.push((platform::MMIO_HOLE_END, bytes - low));
-        }
-        let ranges = ranges
+        let ranges = ranges(bytes)
             .into_iter()
             // A length that does not fit a usize is more than the address space holds: mmap refuses it.
-            .map(|(start, len)| (GuestAddress(start), usize::try_from(len).unwrap_or(usize::MAX)))
+            .map(|range| (GuestAddress(range.start), usize::try_from(range.end - range.start).unwrap_or(usize::MAX)))
             .collect::<Vec<_>>();
         let memory = GuestMemoryMmap::from_ranges(&ranges).map_err(|cause| BootError::MemoryMap { bytes, cause })?;
         Ok(Self { memory, bytes })
     }
 
-    /// The memory, for devices and loaders: everything but [`VIDEO_HOLE`] is what the guest sees.
+    /// The memory, for devices, loaders and KVM's memory slots. Neighbouring regions need not be neighbours in this
+    /// process, so an access that may cross 2 MiB is to go through vm-memory's reads and writes, not through one slice.
     pub fn memory(&self) -> &GuestMemoryMmap {
         &self.memory
     }
 
-    /// Size in bytes.
+    /// Size in bytes, [`VIDEO_HOLE`] included, as on any PC.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -91,25 +81,16 @@ impl GuestRam {
             high => platform::MMIO_HOLE_END + high,
         }
     }
+}
 
-    /// The pieces of RAM the guest sees, in ascending order; valid while this object (or a clone) lives.
-    pub fn slots(&self) -> Vec<RamSlot> {
-        let mut slots = Vec::with_capacity(3);
-        for region in self.memory.iter() {
-            // Host addresses stay congruent to guest addresses across the video hole, so KVM can still use huge pages.
-            let Ok(host) = region.get_host_address(vm_memory::MemoryRegionAddress(0)) else { continue };
-            let (start, end, host) = (region.start_addr().0, region.start_addr().0 + region.len(), host as u64);
-            let mut push = |from: u64, to: u64| {
-                if from < to {
-                    let host_address = host + (from - start);
-                    slots.push(RamSlot { guest_address: from, host_address, bytes: to - from });
-                }
-            };
-            push(start, end.min(VIDEO_HOLE.start));
-            push(start.max(VIDEO_HOLE.end), end);
-        }
-        slots
+/// The guest addresses that have RAM, ascending.
+fn ranges(bytes: u64) -> Vec<Range<u64>> {
+    let low = bytes.min(platform::MMIO_HOLE_START);
+    let mut ranges = vec![0..VIDEO_HOLE.start, VIDEO_HOLE.end..HUGE_PAGE, HUGE_PAGE..low];
+    if bytes > low {
+        ranges.push(platform::MMIO_HOLE_END..platform::MMIO_HOLE_END + (bytes - low));
     }
+    ranges
 }
 
 /// Reads a memory size as the command line gives it and checks it; the result is in bytes.

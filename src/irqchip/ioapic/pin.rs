@@ -119,9 +119,7 @@ impl Pin {
 
     /// After [`Pin::end`]: fires again if the pin is still asserted, at once or, after too many of these, later.
     pub(super) fn refire(&mut self, now: Nanos, sink: &mut dyn MessageSink) {
-        if !self.line {
-            self.undamp();
-        } else if self.waiting().is_some() {
+        if self.waiting().is_some() {
             self.refires += 1;
             if self.refires > REFIRES_AT_ONCE {
                 self.refires = 0;

@@ -131,7 +131,12 @@ fn odd_accesses_read_0_and_write_nothing() {
         bench.chip.read(offset, &mut data);
         assert_eq!(data, vec![0; size], "{offset:#x}, {size} bytes");
     }
-    bench.mmio(IOREGSEL, &[0; 8]);
+    for size in [3, 8] {
+        let mut data = vec![0xaa; size];
+        bench.chip.read(IOREGSEL, &mut data);
+        assert_eq!(data, vec![0; size]);
+        bench.mmio(IOREGSEL, &data);
+    }
     bench.mmio(IOREGSEL, &[]);
     bench.chip.read(u64::MAX, &mut []);
     let mut low = [0; 4];
@@ -399,6 +404,18 @@ fn an_eoi_for_another_vector_ends_nothing() {
     bench.eoi(0x38);
     assert!(bench.remote_irr(9));
     assert_eq!(bench.vectors(), [0x39]);
+}
+
+#[test]
+fn an_eoi_leaves_alone_what_is_not_in_service() {
+    let mut bench = Bench::with_entry(9, LEVEL | 0x39);
+    bench.accept = Accepted::No;
+    bench.line(9, true);
+    bench.accept = Accepted::Yes;
+    bench.vectors();
+    bench.eoi(0x39);
+    assert_eq!(bench.vectors(), []);
+    assert_eq!(bench.read_low(9), LEVEL | SEND_PENDING | 0x39);
 }
 
 #[test]

@@ -83,9 +83,10 @@ impl LocalApic {
         let lvt = self.lint_entry(0);
         let level = lvt.level() && lvt.mode() == DeliveryMode::Fixed;
         if level && self.lint[0] && !lvt.masked() && !lvt.remote_irr() {
-            self.lvt.set_remote_irr(LvtEntry::Lint0, true);
-            self.lint0_vector = lvt.vector();
             self.accept(lvt.vector(), TriggerMode::Level);
+            // An illegal vector was refused, and no EOI will come for it.
+            self.lvt.set_remote_irr(LvtEntry::Lint0, self.irr.contains(lvt.vector()));
+            self.lint0_vector = lvt.vector();
         }
     }
 

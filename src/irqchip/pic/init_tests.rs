@@ -52,6 +52,9 @@ fn single_mode_expects_no_icw3_and_answers_for_the_cascade_itself() {
     pic.set_line(12, true);
     assert_eq!(pic.acknowledge(), 0x52);
     assert_eq!(pic.slave().isr(), 0, "nobody asked the slave");
+    pic.set_line(2, false);
+    pic.write(MasterCommand, EOI);
+    assert!(!pic.output(), "the slave's INT never fell, and nothing else drives input 2");
 }
 
 #[test]
@@ -118,6 +121,44 @@ fn icw1_takes_back_rotation_and_service() {
     assert_eq!(pic.master().isr(), 0);
     raise(&mut pic, &[1, 4]);
     assert_eq!(drain(&mut pic), [0x21, 0x24], "IR0 is the highest again");
+}
+
+#[test]
+fn icw1_takes_back_the_modes() {
+    let mut pic = with_icw4(AEOI, 0);
+    pic.write(MasterCommand, 0x80);
+    init(&mut pic, 0x11, AEOI, 0);
+    raise(&mut pic, &[3]);
+    let _ = pic.acknowledge();
+    raise(&mut pic, &[0, 7]);
+    assert_eq!(pic.acknowledge(), 0x20, "no rotation on AEOI");
+
+    pic.write(MasterCommand, SET_SPECIAL_MASK);
+    init(&mut pic, 0x11, 0, 0);
+    pic.set_line(3, false);
+    pic.set_line(3, true);
+    let _ = pic.acknowledge();
+    pic.set_line(7, false);
+    pic.set_line(7, true);
+    pic.write(MasterData, 1 << 3);
+    assert!(!pic.output(), "no special mask");
+
+    pic.write(MasterCommand, EOI);
+    pic.write(MasterCommand, POLL);
+    init(&mut pic, 0x11, 0, 0);
+    pic.set_line(7, false);
+    pic.set_line(7, true);
+    assert_eq!(pic.read(MasterCommand), 1 << 7, "no poll, but IRR");
+}
+
+#[test]
+fn icw1_sets_the_slave_id_to_7() {
+    let mut pic = linux();
+    pic.write(SlaveCommand, 0x13);
+    pic.write(SlaveData, 0x28);
+    pic.write(SlaveData, 0x01);
+    pic.set_line(9, true);
+    assert_eq!(pic.acknowledge(), 0xff, "a slave in single mode has no other ID");
 }
 
 #[test]

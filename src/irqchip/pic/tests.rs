@@ -4,7 +4,7 @@ use super::*;
 pub(super) const EOI: u8 = 0x20;
 const READ_IRR: u8 = 0x0a;
 pub(super) const READ_ISR: u8 = 0x0b;
-const POLL: u8 = 0x0c;
+pub(super) const POLL: u8 = 0x0c;
 pub(super) const SET_SPECIAL_MASK: u8 = 0x68;
 const RESET_SPECIAL_MASK: u8 = 0x48;
 pub(super) const AEOI: u8 = 0x02;
@@ -368,8 +368,10 @@ fn poll_overrides_the_register_read_and_a_later_ocw3_takes_it_back() {
     pic.set_line(3, true);
     assert_eq!(read_after(&mut pic, MasterCommand, POLL | READ_ISR), 0x83);
     assert_eq!(pic.read(MasterCommand), 1 << 3, "then ISR, as asked");
+    pic.set_line(1, true);
     pic.write(MasterCommand, POLL);
-    assert_eq!(read_after(&mut pic, MasterCommand, READ_IRR), 0);
+    assert_eq!(read_after(&mut pic, MasterCommand, READ_IRR), 1 << 1);
+    assert!(pic.output());
 }
 
 #[test]
@@ -400,7 +402,14 @@ fn poll_with_automatic_eoi_leaves_nothing_in_service() {
     raise(&mut pic, &[9, 10]);
     assert_eq!(read_after(&mut pic, SlaveCommand, POLL), 0x81);
     assert_eq!(pic.slave().isr(), 0);
-    assert_eq!(pic.acknowledge(), 0x2a, "the poll dropped INT, and the next request raised it");
+    assert_eq!(read_after(&mut pic, MasterCommand, POLL), 0x82);
+    assert_eq!(read_after(&mut pic, SlaveCommand, POLL), 0x82);
+    raise(&mut pic, &[11, 12]);
+    pic.write(MasterCommand, EOI);
+    assert_eq!(read_after(&mut pic, MasterCommand, POLL), 0x82);
+    assert_eq!(read_after(&mut pic, SlaveCommand, POLL), 0x83);
+    pic.write(MasterCommand, EOI);
+    assert_eq!(pic.acknowledge(), 0x2c, "the poll dropped INT, and the next request raised it");
 }
 
 #[test]
@@ -428,6 +437,15 @@ fn special_fully_nested_mode_holds_back_what_is_below_the_cascade() {
     assert_eq!(pic.acknowledge(), 0x21);
     raise(&mut pic, &[8]);
     assert!(!pic.output(), "the slave waits for IR1");
+}
+
+#[test]
+fn special_fully_nested_mode_is_for_inputs_with_slaves() {
+    let mut pic = with_icw4(SFNM, 0);
+    pic.write(ElcrMaster, 1 << 5);
+    raise(&mut pic, &[5]);
+    let _ = pic.acknowledge();
+    assert!(!pic.output(), "IR5 still asks, but waits for its EOI");
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl HostFeatures {
         // A thread of its own: the kick registration and the timer are not to meet the caller's.
         thread::scope(|scope| {
             let probing = scope.spawn(|| Self::probe_here(kvm));
-            probing.join().unwrap_or(Err(Error::BadExit("the probe has failed")))
+            probing.join().unwrap_or(Err(Error::Unexpected("the probe has failed")))
         })
     }
 

@@ -109,7 +109,7 @@ impl Vcpu {
 
     /// Sets the CPUID table; before the first run.
     pub fn set_cpuid(&mut self, table: &[kvm_cpuid_entry2]) -> Result<(), Error> {
-        let cpuid = CpuId::from_entries(table).map_err(|_| Error::BadExit("a CPUID table longer than KVM takes"))?;
+        let cpuid = CpuId::from_entries(table).map_err(|_| Error::Unexpected("a CPUID table longer than KVM takes"))?;
         self.fd.set_cpuid2(&cpuid).map_err(Error::call("KVM_SET_CPUID2"))?;
         self.signature = table.iter().find(|e| e.function == 1).map_or(0, |e| e.eax);
         Ok(())
@@ -123,5 +123,5 @@ impl Vcpu {
 
 fn one_msr(index: u32, data: u64) -> Result<Msrs, Error> {
     let entry = kvm_msr_entry { index, data, ..Default::default() };
-    Msrs::from_entries(&[entry]).map_err(|_| Error::BadExit("an MSR list that cannot be made"))
+    Msrs::from_entries(&[entry]).map_err(|_| Error::Unexpected("an MSR list that cannot be made"))
 }

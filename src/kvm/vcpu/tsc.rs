@@ -20,7 +20,8 @@ impl Vcpu {
     }
 
     /// What to add to the host's TSC (modulo 2^64) to get the guest's, both running at the same rate. Exact on Linux
-    /// 5.16 and newer; else measured, and late by the time of one call.
+    /// 5.16 and newer; else measured, and late by the time of one call. Where
+    /// [`crate::probe::HostFeatures::tsc_offset`] is false this is only what KVM believes: the true offset is 0.
     pub fn guest_tsc_offset(&self) -> Result<u64, Error> {
         let mut offset = 0u64;
         if self.has_offset_attribute() {
@@ -32,12 +33,13 @@ impl Vcpu {
             return Ok(offset);
         }
         let host = rdtsc();
-        let guest = self.msr(IA32_TSC)?.ok_or(Error::BadExit("no TSC"))?;
+        let guest = self.msr(IA32_TSC)?.ok_or(Error::Unexpected("no TSC"))?;
         Ok(guest.wrapping_sub(host))
     }
 
     /// Makes the guest's TSC read `value` now, and returns the offset that is then in effect: the caller computes
-    /// deadlines from that, not from what it asked for, because some hosts cannot give the guest a TSC of its own.
+    /// deadlines from that, not from what it asked for, because some hosts cannot give the guest a TSC of its own (there,
+    /// as for [`Self::guest_tsc_offset`], it is 0).
     pub fn set_guest_tsc(&mut self, value: u64) -> Result<u64, Error> {
         self.set_guest_tsc_offset(value.wrapping_sub(rdtsc()))
     }

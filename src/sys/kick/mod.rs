@@ -123,25 +123,28 @@ fn set_mask(how: libc::c_int) -> io::Result<()> {
 /// A thread of this process, as the kernel numbers it. The number may be reused after the thread has ended, which does
 /// no harm but a needless kick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ThreadId(libc::pid_t);
+pub struct ThreadId {
+    process: libc::pid_t,
+    thread: libc::pid_t,
+}
 
 impl ThreadId {
     /// The calling thread.
     pub fn current() -> Self {
-        // SAFETY: gettid has no arguments and cannot fail.
-        Self(unsafe { libc::gettid() })
+        // SAFETY: neither call has arguments or can fail.
+        unsafe { Self { process: libc::getpid(), thread: libc::gettid() } }
     }
 
     /// The number, for logs.
     pub fn as_raw(self) -> i32 {
-        self.0
+        self.thread
     }
 
     /// Kicks the thread; `false` if it has ended. Callable from any thread.
     pub fn signal(&self) -> io::Result<bool> {
         install()?;
         // SAFETY: tgkill takes three integers; the handler is installed, so the signal ends nothing.
-        let ret = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.0, signal_number()) };
+        let ret = unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.thread, signal_number()) };
         if ret == 0 {
             return Ok(true);
         }

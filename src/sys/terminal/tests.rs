@@ -1,5 +1,7 @@
 use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
 use super::*;
 
@@ -78,4 +80,58 @@ fn a_plain_file_and_the_null_device_are_shared() {
     assert!(matches!(reopen(&null, Direction::Input).unwrap(), Stream::Shared(_)));
     let plain = File::open(std::env::current_exe().unwrap()).unwrap();
     assert!(matches!(reopen(&plain, Direction::Input).unwrap(), Stream::Shared(_)));
+}
+
+fn flags(fd: &impl AsFd) -> (libc::tcflag_t, libc::tcflag_t) {
+    let mut termios = MaybeUninit::<libc::termios>::uninit();
+    // SAFETY: the descriptor is open; `termios` is read only after tcgetattr has filled it in.
+    let termios = unsafe {
+        assert_eq!(libc::tcgetattr(fd.as_fd().as_raw_fd(), termios.as_mut_ptr()), 0);
+        termios.assume_init()
+    };
+    (termios.c_lflag & (libc::ECHO | libc::ICANON | libc::ISIG), termios.c_oflag & libc::OPOST)
+}
+
+/// Set in the child that has a terminal of its own.
+const CHILD: &str = "TOPHALF_TEST_RAW_MODE_CHILD";
+
+#[test]
+fn raw_mode_is_taken_back_by_drop_and_by_restore_now() {
+    if std::env::var_os(CHILD).is_some() {
+        return in_the_child();
+    }
+    // Raw mode is for the foreground process of a terminal, so a child gets one: this same test, run again.
+    let (_master, slave) = pty();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "terminal::tests::raw_mode_is_taken_back_by_drop_and_by_restore_now"]);
+    child.env(CHILD, "1").stdin(Stdio::from(slave)).stdout(Stdio::null());
+    // SAFETY: between fork and exec only two async-signal-safe calls are made.
+    unsafe {
+        child.pre_exec(|| {
+            check(libc::setsid())?;
+            check(libc::ioctl(0, libc::TIOCSCTTY, 0)).map(drop)
+        });
+    }
+    assert!(child.status().unwrap().success());
+}
+
+fn in_the_child() {
+    let stdin = io::stdin();
+    let cooked = flags(&stdin);
+    assert_eq!(cooked, (libc::ECHO | libc::ICANON | libc::ISIG, libc::OPOST));
+    let raw = (0, libc::OPOST);
+
+    let guard = RawMode::enter(&stdin).unwrap().expect("we are in the foreground");
+    assert_eq!(flags(&stdin), raw);
+    assert_eq!(RawMode::enter(&stdin).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(flags(&stdin), raw);
+    drop(guard);
+    assert_eq!(flags(&stdin), cooked);
+
+    let guard = RawMode::enter(&stdin).unwrap();
+    assert_eq!(flags(&stdin), raw);
+    restore_now();
+    assert_eq!(flags(&stdin), cooked);
+    drop(guard);
+    assert_eq!(flags(&stdin), cooked);
 }

@@ -1,4 +1,4 @@
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::*;
 use crate::boot::ErrorKind;
@@ -73,7 +73,7 @@ fn small_memory_lies_below_the_device_hole() {
 fn memory_that_just_fills_the_low_part_has_no_high_part() {
     let ram = GuestRam::new(platform::MMIO_HOLE_START).unwrap();
     assert_eq!((ram.low_end(), ram.high_bytes(), ram.end()), (0xd000_0000, 0, 0xd000_0000));
-    assert_eq!(ram.slots().len(), 2);
+    assert_eq!(ram.memory().num_regions(), 3);
 }
 
 #[test]
@@ -87,17 +87,20 @@ fn what_does_not_fit_below_the_hole_goes_above_4_gib() {
 }
 
 #[test]
-fn slots_cover_all_but_the_video_window_and_point_at_the_same_memory() {
+fn regions_leave_out_the_video_window_and_start_where_huge_pages_can() {
     let ram = GuestRam::new(4 * GIB).unwrap();
-    let slots = ram.slots();
-    let spans: Vec<_> = slots.iter().map(|slot| (slot.guest_address, slot.guest_address + slot.bytes)).collect();
-    assert_eq!(spans, [(0, 0xa_0000), (0xc_0000, 0xd000_0000), (0x1_0000_0000, 0x1_3000_0000)]);
-    for slot in slots {
-        assert_eq!(slot.bytes % PAGE_BYTES, 0);
-        let last = slot.guest_address + slot.bytes - 1;
-        let host = ram.memory().get_host_address(GuestAddress(last)).unwrap() as u64;
-        assert_eq!(host, slot.host_address + slot.bytes - 1);
-    }
+    let spans: Vec<_> =
+        ram.memory().iter().map(|region| (region.start_addr().0, region.start_addr().0 + region.len())).collect();
+    assert_eq!(spans, [(0, 0xa_0000), (0xc_0000, 0x20_0000), (0x20_0000, 0xd000_0000), (0x1_0000_0000, 0x1_3000_0000)]);
+    assert!(!ram.memory().address_in_range(GuestAddress(0xb_8000)));
+}
+
+#[test]
+fn accesses_cross_from_region_to_region() {
+    let ram = GuestRam::new(MIN_BYTES).unwrap();
+    ram.memory().write_slice(&[1, 2, 3, 4], GuestAddress(0x1f_fffe)).unwrap();
+    assert_eq!(ram.memory().read_obj::<[u8; 4]>(GuestAddress(0x1f_fffe)).unwrap(), [1, 2, 3, 4]);
+    assert!(ram.memory().write_slice(&[1, 2], GuestAddress(0x9_ffff)).is_err());
 }
 
 #[test]

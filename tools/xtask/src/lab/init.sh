@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # Process 1 of the emulated host: mounts, loads KVM, runs /lab/run, hands back its exit code and files.
 # It talks to lab/link.rs over virtio ports: ctl (lines and files), in, out, err, and hvc0 for a terminal.
-set -x; export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -41,32 +41,39 @@ if ! [ -c /dev/kvm ]; then
 fi
 echo ready >&9
 
-marker=$(cat /lab/marker)
-if [ -e /lab/tty ]; then
-    setsid -c sh /lab/run </dev/hvc0 >/dev/hvc0 2>&1
-    status=$?
-    stty raw -echo </dev/hvc0
-    echo -n "$marker" >/dev/hvc0
-else
-    # Pipes, as under any shell: a port itself can't be opened twice, so /dev/stdout would not work.
-    mkfifo /lab/in /lab/out /lab/err
-    out=$(port out) err=$(port err)
-    cat "$(port in)" >/lab/in &
-    (cat /lab/out; echo -n "$marker") >"$out" & outs=$!
-    (cat /lab/err; echo -n "$marker") >"$err" & errs=$!
-    # A subshell: or our own "Killed" would go to the command's stderr.
-    (exec setsid sh /lab/run) </lab/in >/lab/out 2>/lab/err
-    status=$?
-    # What it left running in the background would keep the pipes open.
-    # Its session is not ours, which is also the kernel threads': 0.
+mark() {
+    echo -n "$(cat /lab/marker)"
+}
+
+# What the command left in the background would keep its pipes open. Its session is not ours, which is 0.
+end_sessions() {
     for stat in /proc/[0-9]*/stat; do
         read -r line 2>/dev/null <"$stat" || continue
-        set -- ${line##*) }
-        [ "$4" = 0 ] || kill -9 "${line%% *}"
+        set -- "${line%% *}" ${line##*) }
+        [ "$5" = 0 ] || kill -9 "$1"
     done
-    wait $outs $errs
+}
+
+if [ -e /lab/tty ]; then
+    setsid -c sh /lab/run </dev/hvc0 >/dev/hvc0 2>&1 9>&-
+    echo $? >/lab/status
+    stty raw -echo </dev/hvc0
+    mark >/dev/hvc0
+else
+    # Plain pipes, as under any shell: a port can't be opened twice, so /dev/stdout would not work, and
+    # opening /dev/stdin would block on a named pipe whose writer has gone.
+    out=$(port out) err=$(port err)
+    {
+        sh -c 'echo $$ >/lab/input; exec cat "$0"' "$(port in)" | {
+            # A subshell: or our own "Killed" would go to the command's stderr.
+            (exec setsid sh /lab/run 2>&4 4>&- 9>&-)
+            echo $? >/lab/status
+            end_sessions
+            kill "$(cat /lab/input)"
+        } | { cat; mark; } >"$out"
+    } 4>&1 | { cat; mark; } >"$err"
 fi
-echo "exit $status" >&9
+echo "exit $(cat /lab/status)" >&9
 
 number=0
 while read -r file; do

@@ -14,6 +14,9 @@ use x86::platform::LAPIC_BASE;
 use super::Vcpu;
 use crate::{Error, Exit};
 
+#[cfg(test)]
+mod tests;
+
 /// Which state to go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset {
@@ -121,7 +124,7 @@ impl Vcpu {
                 None => return Ok(()),
             }
         }
-        Err(Error::BadExit("an access that never ends"))
+        Err(Error::Unexpected("an access that never ends"))
     }
 
     fn clear_events(&mut self) -> Result<(), Error> {
