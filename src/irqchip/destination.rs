@@ -121,5 +121,5 @@ fn slot<T: Clone>(list: &mut Vec<T>, index: usize, empty: T) -> &mut T {
     &mut list[index]
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -132,3 +132,6 @@ impl<F: FnMut(&Message) -> Accepted> MessageSink for F {
         self(message)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

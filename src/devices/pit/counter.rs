@@ -123,9 +123,8 @@ impl Counter {
             };
             let period = u64::from(self.loaded);
             if self.is_steady() && left >= 2 * period {
-                // A whole number of periods later all is as now, but for the rises between.
+                // A whole number of periods later all is as now; the one that is left makes OUT rise for all.
                 self.tick += (left / period - 1) * period;
-                self.rose = true;
                 continue;
             }
             self.skip(quiet);

@@ -25,6 +25,8 @@
 //!
 //! Not modelled: the APIC bus itself (arbitration, retries), and the boundary-scan and power-management pins.
 
+#[cfg(test)]
+mod damper_tests;
 mod pin;
 #[cfg(test)]
 mod properties;

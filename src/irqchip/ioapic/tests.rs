@@ -1,21 +1,20 @@
 use x86::apic::{DeliveryMode, TriggerMode};
 
-use super::pin::{DAMPED_FOR, REFIRES_AT_ONCE};
 use super::*;
 use crate::message::{Accepted, Destination, Message};
 
-const LEVEL: u32 = 1 << 15;
+pub(super) const LEVEL: u32 = 1 << 15;
 const MASKED: u32 = 1 << 16;
 const ACTIVE_LOW: u32 = 1 << 13;
 const REMOTE_IRR: u32 = 1 << 14;
-const SEND_PENDING: u32 = 1 << 12;
+pub(super) const SEND_PENDING: u32 = 1 << 12;
 
 /// An I/O APIC and a bus with, or without, somebody on it.
-struct Bench {
-    chip: IoApic,
+pub(super) struct Bench {
+    pub(super) chip: IoApic,
     accept: Accepted,
-    now: Nanos,
-    sent: Vec<Message>,
+    pub(super) now: Nanos,
+    pub(super) sent: Vec<Message>,
 }
 
 impl Bench {
@@ -23,13 +22,13 @@ impl Bench {
         Self { chip: IoApic::new(2), accept: Accepted::Yes, now: 0, sent: Vec::new() }
     }
 
-    fn with_entry(pin: u8, low: u32) -> Self {
+    pub(super) fn with_entry(pin: u8, low: u32) -> Self {
         let mut bench = Self::new();
         bench.low(pin, low);
         bench
     }
 
-    fn run(&mut self, call: impl FnOnce(&mut IoApic, Nanos, &mut dyn MessageSink)) {
+    pub(super) fn run(&mut self, call: impl FnOnce(&mut IoApic, Nanos, &mut dyn MessageSink)) {
         let (accept, sent) = (self.accept, &mut self.sent);
         call(&mut self.chip, self.now, &mut |message: &Message| {
             sent.push(*message);
@@ -53,7 +52,7 @@ impl Bench {
         u32::from_le_bytes(data)
     }
 
-    fn low(&mut self, pin: u8, value: u32) {
+    pub(super) fn low(&mut self, pin: u8, value: u32) {
         self.register(REG_TABLE + 2 * pin, value);
     }
 
@@ -61,24 +60,24 @@ impl Bench {
         self.register(REG_TABLE + 2 * pin + 1, value);
     }
 
-    fn read_low(&mut self, pin: u8) -> u32 {
+    pub(super) fn read_low(&mut self, pin: u8) -> u32 {
         self.read(REG_TABLE + 2 * pin)
     }
 
-    fn line(&mut self, pin: u8, level: bool) {
+    pub(super) fn line(&mut self, pin: u8, level: bool) {
         self.run(|chip, _, sink| chip.set_line(pin, level, sink));
     }
 
-    fn eoi(&mut self, vector: u8) {
+    pub(super) fn eoi(&mut self, vector: u8) {
         self.run(|chip, now, sink| chip.eoi(now, vector, sink));
     }
 
-    fn expire(&mut self) {
+    pub(super) fn expire(&mut self) {
         self.run(|chip, now, sink| chip.expire(now, sink));
     }
 
     /// The vectors sent since the last call.
-    fn vectors(&mut self) -> Vec<u8> {
+    pub(super) fn vectors(&mut self) -> Vec<u8> {
         self.sent.drain(..).map(|message| message.vector).collect()
     }
 
@@ -529,83 +528,4 @@ fn reset_masks_everything_and_keeps_the_wires() {
     bench.vectors();
     bench.low(9, LEVEL | 0x39);
     assert_eq!(bench.vectors(), [0x39]);
-}
-
-/// EOIs a line that never falls until the damper steps in; how often it fired again before that.
-fn storm(bench: &mut Bench) -> usize {
-    bench.vectors();
-    while bench.chip.next_deadline().is_none() && bench.sent.len() < 2 * REFIRES_AT_ONCE as usize {
-        bench.eoi(0x39);
-    }
-    bench.vectors().len()
-}
-
-#[test]
-fn a_storm_of_early_eois_is_damped() {
-    let mut bench = Bench::with_entry(9, LEVEL | 0x39);
-    bench.now = 5;
-    bench.line(9, true);
-    assert_eq!(storm(&mut bench), 10_000);
-    assert_eq!(bench.chip.next_deadline(), Some(5 + 10_000_000));
-    assert_eq!(bench.read_low(9), LEVEL | SEND_PENDING | 0x39);
-    bench.run(|chip, _, sink| chip.destinations_changed(sink));
-    bench.now = 4 + DAMPED_FOR;
-    bench.expire();
-    assert_eq!(bench.vectors(), [], "too early");
-    bench.now = 5 + DAMPED_FOR;
-    bench.expire();
-    assert_eq!(bench.vectors(), [0x39]);
-    assert_eq!(bench.chip.next_deadline(), None);
-    assert_eq!(storm(&mut bench), 10_000, "and from the start");
-    assert_eq!(bench.chip.counters(9).unwrap().damped, 2);
-}
-
-#[test]
-fn a_fall_or_a_write_of_the_entry_ends_the_damping() {
-    let fall: fn(&mut Bench) = |bench| {
-        bench.line(9, false);
-        bench.line(9, true);
-    };
-    let write: fn(&mut Bench) = |bench| bench.low(9, LEVEL | 0x39);
-    for end in [fall, write] {
-        let mut bench = Bench::with_entry(9, LEVEL | 0x39);
-        bench.line(9, true);
-        storm(&mut bench);
-        end(&mut bench);
-        assert_eq!(bench.chip.next_deadline(), None);
-        assert_eq!(bench.vectors(), [0x39]);
-    }
-}
-
-#[test]
-fn a_line_that_falls_now_and_then_is_never_damped() {
-    let mut bench = Bench::with_entry(9, LEVEL | 0x39);
-    for _ in 0..3 {
-        bench.line(9, true);
-        (0..REFIRES_AT_ONCE).for_each(|_| bench.eoi(0x39));
-        bench.line(9, false);
-        bench.eoi(0x39);
-    }
-    assert_eq!(bench.chip.counters(9).unwrap().damped, 0);
-    assert_eq!(bench.vectors().len() as u32, 3 * (1 + REFIRES_AT_ONCE));
-}
-
-#[test]
-fn the_damper_of_one_pin_leaves_the_others_alone() {
-    let mut bench = Bench::with_entry(9, LEVEL | 0x39);
-    bench.low(11, LEVEL | 0x3b);
-    bench.line(9, true);
-    storm(&mut bench);
-    bench.line(11, true);
-    bench.eoi(0x3b);
-    assert_eq!(bench.vectors(), [0x3b, 0x3b]);
-}
-
-#[test]
-fn the_damper_survives_the_end_of_time() {
-    let mut bench = Bench::with_entry(9, LEVEL | 0x39);
-    bench.now = Nanos::MAX;
-    bench.line(9, true);
-    storm(&mut bench);
-    assert_eq!(bench.chip.next_deadline(), Some(Nanos::MAX));
 }

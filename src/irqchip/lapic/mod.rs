@@ -20,6 +20,8 @@ mod vectors;
 #[cfg(all(test, not(loom)))]
 mod tests;
 #[cfg(all(test, not(loom)))]
+mod tests_icr;
+#[cfg(all(test, not(loom)))]
 mod tests_lint;
 #[cfg(all(test, not(loom)))]
 mod tests_properties;
@@ -166,6 +168,7 @@ impl LocalApic {
         self.esr_pending = Esr::empty();
         self.error_sent = false;
         self.lvt.reset();
+        self.lint0_vector = 0;
         self.timer = Timer::default();
         self.nmi = false;
         self.extint = false;

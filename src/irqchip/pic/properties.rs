@@ -32,6 +32,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Every input but the cascade.
+fn wired_input() -> impl Strategy<Value = u8> {
+    prop_oneof![0..CASCADE_IRQ, CASCADE_IRQ + 1..16]
+}
+
 fn initialise(pic: &mut PicPair, bases: [u8; 2], icw4: [u8; 2]) {
     for ((command, data, icw3), (base, icw4)) in
         [(MasterCommand, MasterData, 4), (SlaveCommand, SlaveData, 2)].into_iter().zip(bases.into_iter().zip(icw4))
@@ -109,8 +114,7 @@ proptest! {
 
     /// After any past, a guest that initialises the pair as Linux does gets every edge, once, in order.
     #[test]
-    fn initialisation_leaves_no_trace_of_the_past(steps in prop::collection::vec(step(), 1..100), input in 0..16u8) {
-        prop_assume!(input != CASCADE_IRQ);
+    fn initialisation_leaves_no_trace_of_the_past(steps in prop::collection::vec(step(), 1..100), input in wired_input()) {
         let mut pic = PicPair::new();
         for step in steps {
             match step {

@@ -91,18 +91,22 @@ impl Interrupts {
         self.with_ioapic(|ioapic, sink| ioapic.destinations_changed(sink));
     }
 
-    /// The interrupt acknowledge cycle with the 8259A pair: its vector, a spurious one if the request has gone.
-    pub fn acknowledge_pic(&self) -> u8 {
+    /// The interrupt acknowledge cycle with the 8259A pair: its vector, or `None` if it no longer asks. A processor
+    /// samples INTR just before the cycle; so do we, under the same lock, and a request that is withdrawn in the long
+    /// time between our kick and now gives no spurious interrupt.
+    pub fn acknowledge_pic(&self) -> Option<u8> {
         let mut kicks = Kicks::new();
         let vector = {
             let mut pic = self.pic.lock();
-            let vector = pic.acknowledge();
-            // The output falls in the cycle; if there is more, it rises anew.
-            self.drive_pic_output(false, &mut kicks);
-            if pic.output() {
-                self.drive_pic_output(true, &mut kicks);
-            }
-            vector
+            pic.output().then(|| {
+                let vector = pic.acknowledge();
+                // The output falls in the cycle; if there is more, it rises anew.
+                self.drive_pic_output(false, &mut kicks);
+                if pic.output() {
+                    self.drive_pic_output(true, &mut kicks);
+                }
+                vector
+            })
         };
         self.kick(kicks);
         vector

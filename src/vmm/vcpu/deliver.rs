@@ -41,7 +41,9 @@ impl VcpuThread {
     fn acknowledge(&mut self) -> Option<u8> {
         if self.core.apic.extint_pending() {
             self.core.apic.extint_acknowledged();
-            return Some(self.core.shared.interrupts.acknowledge_pic());
+            if let Some(vector) = self.core.shared.interrupts.acknowledge_pic() {
+                return Some(vector);
+            }
         }
         self.core.apic.acknowledge()
     }

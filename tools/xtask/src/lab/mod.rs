@@ -11,7 +11,6 @@ mod link;
 mod program;
 mod qemu;
 mod session;
-mod signals;
 mod terminal;
 
 use std::fs;

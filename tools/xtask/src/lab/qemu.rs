@@ -46,7 +46,7 @@ impl Qemu {
         let log = machine.log.display().to_string().replace(',', ",,");
         let child = Command::new(machine.program)
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "q35"])
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off,pku=off", "-machine", "q35"])
             .args(["-smp", &machine.cpus.to_string(), "-m", &machine.memory.to_string()])
             .arg("-kernel")
             .arg(machine.kernel)

@@ -12,8 +12,9 @@ use anyhow::{Context, Result};
 use super::link::{self, Event, Link};
 use super::qemu::{self, Machine, Qemu};
 use super::terminal::Raw;
-use super::{Copy, Job, Outcome, signals};
+use super::{Copy, Job, Outcome};
 use crate::failure::{self, Failure};
+use crate::signals;
 
 /// How long the emulated host may take to come up; it takes 3 s on two idle cores.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
@@ -44,7 +45,8 @@ impl Session {
             return Err(died(machine.messages, machine.log));
         };
         let (sender, events) = channel();
-        signals::tell(sender.clone())?;
+        let interrupted = sender.clone();
+        signals::tell(move |signal| interrupted.send(Event::Signal(signal)).is_ok())?;
 
         let mut streams = streams.into_iter();
         let mut next = || streams.next().context("a port is missing");
