@@ -104,39 +104,4 @@ impl Msi {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Default)]
-    struct Recorder(Mutex<Vec<(u8, bool)>>);
-
-    impl LineTarget for Recorder {
-        fn set_level(&self, gsi: u8, level: bool) {
-            self.0.lock().push((gsi, level));
-        }
-    }
-
-    #[test]
-    fn a_shared_wire_is_the_or_of_its_holders() {
-        let recorder = Arc::new(Recorder::default());
-        let wire = Wire::new(9, recorder.clone());
-        let (mut a, mut b) = (wire.holder(), wire.holder());
-        a.set(true);
-        b.set(true);
-        a.set(false);
-        assert_eq!(*recorder.0.lock(), [(9, true)]);
-        drop(b);
-        assert_eq!(*recorder.0.lock(), [(9, true), (9, false)]);
-    }
-
-    #[test]
-    fn setting_a_level_twice_says_it_once() {
-        let recorder = Arc::new(Recorder::default());
-        let mut line = Wire::new(4, recorder.clone()).holder();
-        line.set(false);
-        line.set(true);
-        line.set(true);
-        line.pulse();
-        assert_eq!(*recorder.0.lock(), [(4, true), (4, false)]);
-    }
-}
+mod tests;

@@ -6,13 +6,13 @@
 mod acpi;
 mod boot;
 mod boot_registers;
-mod clock;
+pub mod clock;
 mod config;
 mod console;
 mod error;
 mod host;
-mod interrupts;
-mod io_bus;
+pub mod interrupts;
+pub mod io_bus;
 mod machine;
 mod main_loop;
 mod memory;

@@ -82,17 +82,26 @@ impl Machine {
     pub fn run(self, console: Console, signals: &mut SignalFd) -> Result<(Console, StopReason), Error> {
         let Self { shared, vcpus, alarms, expire, doorbell, .. } = self;
         let stopper = Arc::clone(&shared.stopper);
-        let main_loop =
-            MainLoop { clock: shared.clock, alarms, expire, doorbell, console, signals, stopper: Arc::clone(&stopper) };
+        let count = vcpus.len();
+        let look_up = || (0..count).for_each(|index| shared.interrupts.attention(index));
+        let main_loop = MainLoop {
+            clock: shared.clock,
+            alarms,
+            expire,
+            doorbell,
+            console,
+            signals,
+            report: Box::new(look_up),
+            stopper: Arc::clone(&stopper),
+        };
         let console = thread::scope(|scope| {
-            let count = vcpus.len();
             if let Err(e) = start_vcpus(scope, vcpus, &stopper) {
                 stopper.stop(StopReason::Host(Error::host("no thread for a vCPU", e)));
             }
             let console = main_loop.run();
             // However the main loop ended, the vCPUs end too.
             stopper.stop(StopReason::Quit);
-            (0..count).for_each(|index| shared.interrupts.attention(index));
+            look_up();
             console
         });
         let console = console.map_err(|e| Error::host("the main loop failed", e))?;

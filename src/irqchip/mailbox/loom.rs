@@ -158,19 +158,22 @@ fn an_owner_that_wakes_by_itself_and_enters_the_guest_is_signalled() {
 fn two_posters_merge_and_neither_is_lost() {
     ::loom::model(|| {
         let mailbox = Arc::new(Mailbox::default());
-        let spawn = |vector| {
+        let request = thread::spawn({
             let mailbox = mailbox.clone();
-            thread::spawn(move || post_and_wake(&mailbox, |mailbox| mailbox.post(vector, Edge)))
-        };
-        let posters = [spawn(0x31), spawn(0x32)];
+            move || post_and_wake(&mailbox, |mailbox| mailbox.post(0x31, Edge))
+        });
+        let nmi = thread::spawn({
+            let mailbox = mailbox.clone();
+            move || post_and_wake(&mailbox, Mailbox::post_nmi)
+        });
         let mut taken = Taken::default();
         settle(&mailbox, &mut taken, Mailbox::enter_guest);
-        let wakes = posters.map(|poster| poster.join().unwrap());
+        let wakes = [request.join().unwrap(), nmi.join().unwrap()];
         if mailbox.is_pending() {
             assert!(wakes.contains(&Wake::Signal), "each left it to the other");
         }
         taken.take(&mailbox);
-        assert!(taken.has(0x31, Edge) && taken.has(0x32, Edge));
+        assert!(taken.has(0x31, Edge) && taken.nmis == 1);
     });
 }
 
@@ -246,21 +249,15 @@ fn an_nmi_beside_init_and_start_up_takes_nothing_from_them() {
         mailbox.wait_for_start_up();
         let nmi = thread::spawn({
             let mailbox = mailbox.clone();
-            move || post_and_wake(&mailbox, Mailbox::post_nmi)
+            move || mailbox.post_nmi()
         });
         let start = thread::spawn({
             let mailbox = mailbox.clone();
-            move || {
-                let first = post_and_wake(&mailbox, Mailbox::post_init);
-                [first, post_and_wake(&mailbox, |mailbox| mailbox.post_start_up(2))]
-            }
+            move || mailbox.post_init() | mailbox.post_start_up(2)
         });
         let mut taken = Taken::default();
-        settle(&mailbox, &mut taken, Mailbox::halt);
-        let wakes = [&[nmi.join().unwrap()][..], &start.join().unwrap()].concat();
-        if mailbox.is_pending() {
-            assert!(wakes.contains(&Wake::Futex));
-        }
+        taken.take(&mailbox);
+        assert!(nmi.join().unwrap() | start.join().unwrap(), "somebody wakes the owner");
         taken.take(&mailbox);
         assert_eq!((taken.nmis, taken.inits, taken.start_ups), (1, 1, vec![2]));
         assert_eq!(taken.order, ["init", "start-up"]);
@@ -344,7 +341,7 @@ mod weak {
         init_opens_door: true,
     };
 
-    struct Box {
+    struct Model {
         strength: Strength,
         summary: AtomicU32,
         request: AtomicU32,
@@ -356,7 +353,7 @@ mod weak {
     const REQUEST: u32 = 1;
     const LEVEL: u32 = 2;
 
-    impl Box {
+    impl Model {
         fn new(strength: Strength) -> Arc<Self> {
             Arc::new(Self {
                 strength,
@@ -425,7 +422,7 @@ mod weak {
     /// One poster, and an owner who looks, goes to `to`, and stays there until it is woken.
     fn post_against(strength: Strength, to: u32) {
         ::loom::model(move || {
-            let mailbox = Box::new(strength);
+            let mailbox = Model::new(strength);
             let poster = thread::spawn({
                 let mailbox = mailbox.clone();
                 move || mailbox.post()
@@ -446,7 +443,7 @@ mod weak {
     /// One poster, and an owner who delivers what it takes, with the trigger mode that it has then.
     fn trigger_against(strength: Strength) {
         ::loom::model(move || {
-            let mailbox = Box::new(strength);
+            let mailbox = Model::new(strength);
             let poster = thread::spawn({
                 let mailbox = mailbox.clone();
                 move || {

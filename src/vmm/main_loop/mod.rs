@@ -44,6 +44,8 @@ pub struct MainLoop<'a> {
     pub console: Console,
     /// SIGINT, SIGTERM and the like.
     pub signals: &'a mut SignalFd,
+    /// Has every vCPU say where it is, in the log.
+    pub report: Box<dyn Fn() + 'a>,
     /// Where the end is announced.
     pub stopper: Arc<Stopper>,
 }
@@ -75,7 +77,7 @@ impl MainLoop<'_> {
     fn take_signals(&mut self) {
         loop {
             match self.signals.read() {
-                Ok(Some(sys::signal::Signal::User1)) => log::info!("SIGUSR1: nothing to report yet"),
+                Ok(Some(sys::signal::Signal::User1)) => (self.report)(),
                 Ok(Some(signal)) => self.stopper.stop(StopReason::Signal(signal)),
                 Ok(None) => return,
                 Err(e) => return log::error!("signals can't be read: {e}"),

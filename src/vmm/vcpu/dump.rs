@@ -10,6 +10,33 @@ use super::VcpuThread;
 const CODE: usize = 16;
 
 impl VcpuThread {
+    /// Where the vCPU and its local APIC are, one line.
+    pub(super) fn summary(&self) -> String {
+        let apic = &self.core.apic;
+        let set = |name: &str, vectors: &irqchip::lapic::Vectors| {
+            let list: Vec<_> = (0..=u8::MAX).filter(|&v| vectors.contains(v)).map(|v| format!("{v:#x}")).collect();
+            format!("{name} [{}]", list.join(" "))
+        };
+        format!(
+            "vCPU {}: {:?}, {:?}, ready {}, IF {}, RIP {:#x}, TPR {:#x}, PPR {:#x}, {}, {}, deadline {:?} at {:?} \
+             (armed {:?}), {:x?}",
+            self.core.index,
+            self.activity,
+            apic.mode(),
+            self.cpu.ready_for_interrupt(),
+            self.cpu.if_flag(),
+            self.cpu.regs().map_or(0, |regs| regs.rip),
+            apic.tpr(),
+            apic.ppr(),
+            set("IRR", apic.irr()),
+            set("ISR", apic.isr()),
+            apic.next_deadline(),
+            self.tsc.now(&self.core.shared.clock),
+            self.armed,
+            self.cpu.events(),
+        )
+    }
+
     /// Registers and the bytes at the instruction pointer, several lines.
     pub(super) fn dump(&self, why: &str) -> String {
         let mut text = format!("vCPU {}: {why}", self.core.index);

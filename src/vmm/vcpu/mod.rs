@@ -90,6 +90,7 @@ impl VcpuThread {
             Ok((_guard, timer)) => self.run_loop(&timer),
             Err(e) => Err(StopReason::Host(e)),
         };
+        log::debug!("{}", self.summary());
         if let Err(reason) = ended {
             self.core.shared.stopper.stop(reason);
         }
@@ -129,6 +130,9 @@ impl VcpuThread {
             self.activity = Activity::Running;
         }
         self.nmi |= events.nmi;
+        if events.attention {
+            log::info!("{}", self.summary());
+        }
         Ok(())
     }
 

@@ -27,6 +27,11 @@ impl Failure {
     pub fn silent(code: u8) -> Self {
         Self::new(code, "")
     }
+
+    /// Whether there is nothing to print.
+    pub fn is_silent(&self) -> bool {
+        self.message.is_empty()
+    }
 }
 
 impl fmt::Display for Failure {
@@ -50,7 +55,7 @@ pub fn host(message: impl Into<String>) -> anyhow::Error {
 /// Prints the error in one line, unless it has nothing to say, and gives its exit code; 1 when it has none of its own.
 pub fn report(error: &anyhow::Error) -> u8 {
     let failure = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
-    if failure.is_none_or(|failure| !failure.message.is_empty()) {
+    if failure.is_none_or(|failure| !failure.is_silent()) {
         eprintln!("xtask: {error:#}");
     }
     failure.map_or(1, |failure| failure.code)

@@ -10,6 +10,7 @@ mod lab;
 mod quote;
 mod report;
 mod signals;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ struct CommandLine {
 enum Command {
     Demo(demo::Options),
     Lab(lab::Options),
+    Test(test::Options),
     /// Fetch the Debian kernel and make the guests' initramfs; print where they are
     Assets,
 }
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Demo(options) => demo::main(&options),
         Command::Lab(options) => lab::main(&options),
+        Command::Test(options) => test::main(&options),
         Command::Assets => print_assets(),
     };
     ExitCode::from(result.unwrap_or_else(|error| failure::report(&error)))

@@ -16,10 +16,7 @@ impl Dependencies {
             let needs = needs.split_whitespace().map(str::to_owned).collect();
             Some((name(file), (file.to_owned(), needs)))
         };
-        Self {
-            modules: dep.lines().filter_map(module).collect(),
-            builtin: builtin.lines().map(name).collect(),
-        }
+        Self { modules: dep.lines().filter_map(module).collect(), builtin: builtin.lines().map(name).collect() }
     }
 
     /// The files to load for `wanted`, dependencies first, each once.

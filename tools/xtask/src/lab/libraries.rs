@@ -12,12 +12,8 @@ use crate::failure;
 /// # Errors
 /// When ldd does not run or a library is not found.
 pub fn of(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd")
-        .arg(program)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run ldd")?;
+    let output =
+        Command::new("ldd").arg(program).env("LC_ALL", "C").stdin(Stdio::null()).output().context("cannot run ldd")?;
     parse(&String::from_utf8_lossy(&output.stdout))
         .map_err(|missing| failure::host(format!("{} needs {missing}, which is not installed", program.display())))
 }

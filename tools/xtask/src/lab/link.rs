@@ -105,12 +105,7 @@ impl Link {
 
 /// Copies `from` to `to` up to the marker, on a thread of its own.
 /// Keeps reading when `to` fails, so that the emulated host does not stall, and says so once.
-pub fn pump_output(
-    mut from: UnixStream,
-    mut to: Box<dyn Write + Send>,
-    marker: String,
-    events: Sender<Event>,
-) {
+pub fn pump_output(mut from: UnixStream, mut to: Box<dyn Write + Send>, marker: String, events: Sender<Event>) {
     thread::spawn(move || {
         let mut until = UntilMarker::new(marker);
         let mut buffer = [0; 1 << 16];

@@ -25,7 +25,8 @@ pub fn find(word: &str) -> Result<Program> {
     if word.contains('/') {
         // A path that is not here may still be there.
         let host = Path::new(word);
-        let file = if host.is_file() { Some(Copy { host: host.to_path_buf(), guest: guest_path(word)? }) } else { None };
+        let file =
+            if host.is_file() { Some(Copy { host: host.to_path_buf(), guest: guest_path(word)? }) } else { None };
         return Ok(Program { word: word.to_owned(), file });
     }
     if let Some(package) = workspace::package_of_program(word)? {

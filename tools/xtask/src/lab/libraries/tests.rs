@@ -6,11 +6,8 @@ fn libraries_and_the_dynamic_linker_are_taken_but_not_the_vdso() {
                 \tlibgcc_s.so.1 => /lib/x86_64-linux-gnu/libgcc_s.so.1 (0x00007f11)\n\
                 \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f10)\n\
                 \t/lib64/ld-linux-x86-64.so.2 (0x00007f12)\n";
-    let expected = [
-        "/lib/x86_64-linux-gnu/libgcc_s.so.1",
-        "/lib/x86_64-linux-gnu/libc.so.6",
-        "/lib64/ld-linux-x86-64.so.2",
-    ];
+    let expected =
+        ["/lib/x86_64-linux-gnu/libgcc_s.so.1", "/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"];
     assert_eq!(parse(text), Ok(expected.map(PathBuf::from).to_vec()));
 }
 

@@ -1,0 +1,37 @@
+use super::*;
+
+fn tally(text: &str) -> Count {
+    let mut tally = Tally::default();
+    text.lines().for_each(|line| tally.line(line));
+    tally.count()
+}
+
+#[test]
+fn summaries_of_several_programs_are_added_up() {
+    let text = "\
+running 34 tests
+test a ... ok
+test result: ok. 33 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.05s
+running 1 test
+test result: FAILED. 2 passed; 5 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.00s
+";
+    assert_eq!(tally(text), Count { passed: 35, failed: 5, skipped: 1 });
+}
+
+#[test]
+fn tests_left_for_a_later_step_are_not_skipped() {
+    let text = "\
+running 3 tests
+test boots ... ignored, needs real KVM: run by cargo xtask test
+test slow ... ignored, takes a day
+test plain ... ignored
+test result: ok. 0 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+    assert_eq!(tally(text), Count { passed: 0, failed: 0, skipped: 2 });
+}
+
+#[test]
+fn a_program_that_crashed_before_its_summary_is_a_failure() {
+    assert_eq!(tally("running 3 tests\ntest a ... ok\n"), Count { passed: 0, failed: 1, skipped: 0 });
+    assert_eq!(tally(""), Count::default());
+}

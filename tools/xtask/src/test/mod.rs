@@ -1,0 +1,93 @@
+//! `cargo xtask test`: every test there is, step by step, and one verdict.
+
+mod boots;
+mod libtest;
+mod step;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::workspace;
+use libtest::Count;
+use step::Report;
+
+/// Steps that are one check each; a filter that names no step leaves them out.
+const STEPS: [&str; 6] = ["fmt", "clippy", "doc", "cargo-test", "loom", "boots"];
+/// Limit for a step that builds and runs; a cold build on two cores takes a few minutes.
+const LIMIT: Duration = Duration::from_secs(3600);
+/// Lines shown of what a failed step printed.
+const SHOWN: usize = 200;
+
+/// Run every test: fmt, clippy, doc, unit and integration tests, loom, boots in the emulated host.
+#[derive(Args)]
+pub struct Options {
+    /// Also the long runs: 20 boots where otherwise 5 do
+    #[arg(long)]
+    full: bool,
+    /// Only this step (fmt, clippy, doc, cargo-test, loom, boots), or only tests whose name contains this
+    filter: Option<String>,
+}
+
+/// Runs the steps; exit code 1 when anything failed. The last line is `N passed, M failed, K skipped`.
+///
+/// # Errors
+/// None of its own: a step that cannot run is a failure or skipped.
+pub fn main(options: &Options) -> Result<u8> {
+    let filter = options.filter.as_deref();
+    let step = filter.filter(|filter| STEPS.contains(filter));
+    let names = if step.is_some() { None } else { filter };
+    let wanted = |name: &str| match (step, names) {
+        (Some(step), _) => step == name,
+        (None, Some(_)) => !["fmt", "clippy", "doc"].contains(&name),
+        (None, None) => true,
+    };
+    let mut total = Count::default();
+    let mut failed = Vec::new();
+    for name in STEPS.into_iter().filter(|name| wanted(name)) {
+        let report = step::run(name, || run(name, options.full, names));
+        total += report.count;
+        if report.count.failed > 0 {
+            failed.push((name, report));
+        }
+    }
+    for (name, report) in &failed {
+        show(name, report);
+    }
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    Ok(u8::from(total.failed > 0))
+}
+
+fn run(name: &str, full: bool, filter: Option<&str>) -> Result<Report> {
+    let mut cargo = workspace::cargo();
+    match name {
+        "fmt" => step::check(cargo.args(["fmt", "--all", "--check"]), LIMIT),
+        "clippy" => step::check(cargo.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]), LIMIT),
+        "doc" => step::check(cargo.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"), LIMIT),
+        "cargo-test" => step::tests(cargo.args(["test", "--workspace", "--no-fail-fast", "--"]).args(filter), LIMIT),
+        "loom" => {
+            cargo.args(["test", "--release", "-p", "irqchip", "--lib", "--"]).arg(filter.unwrap_or("loom"));
+            // Its own directory: the flags would make everything else build anew.
+            cargo.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", workspace::target().join("loom"));
+            step::tests(&mut cargo, LIMIT)
+        }
+        _ => boots::run(full, filter),
+    }
+}
+
+/// Shows the end of what a failed step printed.
+fn show(name: &str, report: &Report) {
+    println!("\n---- {name} failed");
+    if let Some(reason) = &report.reason {
+        println!("{reason}");
+    }
+    let hidden = report.output.len().saturating_sub(SHOWN);
+    if hidden > 0 {
+        println!("({hidden} lines before these)");
+    }
+    for line in &report.output[hidden..] {
+        println!("{line}");
+    }
+    println!("---- end of {name}\n");
+}

@@ -1,0 +1,96 @@
+//! One step of the test run: what it is called, how it went, and what it printed.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::libtest::{Count, Tally};
+use crate::child;
+
+/// How a step went.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Its tests, or itself where it has none.
+    pub count: Count,
+    /// What to show at the end when something failed.
+    pub output: Vec<String>,
+    /// Why something was skipped or failed as a whole.
+    pub reason: Option<String>,
+}
+
+impl Report {
+    /// A step that could not run: all its tests are skipped.
+    pub fn skipped(tests: u64, reason: String) -> Self {
+        Self { count: Count { skipped: tests, ..Count::default() }, output: Vec::new(), reason: Some(reason) }
+    }
+}
+
+/// Runs the step `name`, says how it went and how long it took, and gives its report.
+pub fn run(name: &str, step: impl FnOnce() -> Result<Report>) -> Report {
+    println!("== {name}");
+    let started = Instant::now();
+    let report = step().unwrap_or_else(|error| Report {
+        count: Count::one(false),
+        reason: Some(format!("{error:#}")),
+        output: Vec::new(),
+    });
+    let Count { passed, failed, skipped } = report.count;
+    let word = if failed > 0 { "FAILED" } else { "ok" };
+    let reason = report.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let took = started.elapsed().as_secs_f64();
+    println!("   {name}: {word}, {passed} passed, {failed} failed, {skipped} skipped{reason}, {took:.1} s");
+    report
+}
+
+/// A step that is one check: it passes when the command succeeds.
+///
+/// # Errors
+/// When the command cannot be started.
+pub fn check(command: &mut Command, limit: Duration) -> Result<Report> {
+    let mut output = Vec::new();
+    let finished = watch(command, limit, |line| output.push(line.to_owned()))?;
+    Ok(Report { count: Count::one(finished.success), output, reason: late(&finished, limit) })
+}
+
+/// A step that runs test programs: their tests count.
+///
+/// # Errors
+/// When the command cannot be started.
+pub fn tests(command: &mut Command, limit: Duration) -> Result<Report> {
+    let mut output = Vec::new();
+    let mut tally = Tally::default();
+    let finished = watch(command, limit, |line| {
+        tally.line(line);
+        output.push(line.to_owned());
+    })?;
+    let mut count = tally.count();
+    // It did not compile, or was killed.
+    if !finished.success && count.failed == 0 {
+        count.failed = 1;
+    }
+    Ok(Report { count, output, reason: late(&finished, limit) })
+}
+
+fn late(finished: &child::Finished, limit: Duration) -> Option<String> {
+    finished.timed_out.then(|| format!("killed after {} s", limit.as_secs()))
+}
+
+/// Runs the command; on a terminal the line it is at stays visible.
+fn watch(command: &mut Command, limit: Duration, mut take: impl FnMut(&str)) -> Result<child::Finished> {
+    let live = io::stdout().is_terminal();
+    let finished = child::run(command, limit, |line| {
+        if live {
+            let short: String = line.trim().chars().filter(|c| !c.is_control()).take(76).collect();
+            print!("\r\x1b[K   {short}");
+            // Progress is only for looking at.
+            let _ = io::stdout().flush();
+        }
+        take(line);
+    });
+    if live {
+        print!("\r\x1b[K");
+    }
+    finished
+}
