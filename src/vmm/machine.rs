@@ -184,10 +184,10 @@ fn make_vcpus(
             let effect = apic.enter_virtual_wire_mode();
             let mut core = Core { index, apic, shared: Arc::clone(shared) };
             core.apply(effect);
-            vcpus.push(VcpuThread::new(core, cpu, host.features.exact_interrupt_window)?);
+            vcpus.push(VcpuThread::new(core, cpu, &host.features)?);
         } else {
             let core = Core { index, apic, shared: Arc::clone(shared) };
-            vcpus.push(VcpuThread::new(core, cpu, host.features.exact_interrupt_window)?);
+            vcpus.push(VcpuThread::new(core, cpu, &host.features)?);
         }
     }
     Ok(vcpus)

@@ -12,6 +12,7 @@ use iced_x86::BlockEncoderOptions;
 use iced_x86::code_asm::*;
 use x86::platform;
 
+use crate::chips::Mode;
 use crate::common::{self, ENTRY, LOAD};
 
 /// Debug exit value of a guest that did what it was to do.
@@ -35,9 +36,9 @@ const STACK_BYTES: u64 = 0x1_0000;
 
 /// Emits instructions: `asm!(g; mov rax, 1u64; out dx, al;)`.
 macro_rules! asm {
-    ($g:expr; $($op:ident $($argument:expr),*;)*) => {
+    ($g:expr; $($op:ident $($argument:expr),*;)*) => {{
         $( $g.a.$op($($argument),*).expect(concat!("assembles: ", stringify!($op $($argument),*))); )*
-    };
+    }};
 }
 pub(crate) use asm;
 
@@ -75,16 +76,28 @@ pub struct Guest {
     handlers: BTreeMap<u8, CodeLabel>,
     puts: CodeLabel,
     puthex: CodeLabel,
-    /// Code for the low megabyte, where application processors start.
-    pub low_code: Option<CodeLabel>,
+    /// How the local APIC is accessed.
+    pub mode: Mode,
 }
 
 impl Guest {
     /// A guest whose bootstrap processor does what `main` emits, and then leaves with [`DONE`].
     pub fn new(main: impl FnOnce(&mut Self)) -> Vec<u8> {
+        Self::assemble(Mode::XApic, main)
+    }
+
+    /// The same with its local APIC enabled in this mode.
+    pub fn with_apic(mode: Mode, main: impl FnOnce(&mut Self)) -> Vec<u8> {
+        Self::assemble(mode, |g| {
+            g.enable_apic();
+            main(g);
+        })
+    }
+
+    fn assemble(mode: Mode, main: impl FnOnce(&mut Self)) -> Vec<u8> {
         let mut a = CodeAssembler::new(64).expect("64 is a bitness");
         let (puts, puthex) = (a.create_label(), a.create_label());
-        let mut g = Self { a, next_cell: CELLS, handlers: BTreeMap::new(), puts, puthex, low_code: None };
+        let mut g = Self { a, next_cell: CELLS, handlers: BTreeMap::new(), puts, puthex, mode };
         asm!(g; xor r13d, r13d;);
         g.set_up_cpu();
         main(&mut g);

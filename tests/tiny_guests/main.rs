@@ -11,3 +11,4 @@ mod chips;
 mod endings;
 mod guest;
 mod program;
+mod timers;

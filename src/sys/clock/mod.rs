@@ -15,6 +15,13 @@ pub fn rdtsc() -> u64 {
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
+/// Whether the kernel trusts the host's TSC: it counts at one rate, alike on all processors. If it is not known, it is
+/// not trusted.
+pub fn tsc_is_steady() -> bool {
+    std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/available_clocksource")
+        .is_ok_and(|list| list.split_whitespace().any(|source| source == "tsc"))
+}
+
 /// Time of day: seconds since 1970-01-01 UTC and nanoseconds (below 1,000,000,000). May jump either way.
 pub fn realtime() -> (u64, u32) {
     let time = read(libc::CLOCK_REALTIME);

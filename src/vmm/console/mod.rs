@@ -20,6 +20,7 @@ use sys::terminal::{Direction, RawMode, Stream, reopen};
 
 use escape::{Escape, Key};
 
+const HELP: &[u8] = b"\r\nCtrl-A x: quit; Ctrl-A Ctrl-A: send Ctrl-A; Ctrl-A h: this help\r\n";
 /// Input held for a guest that does not read it yet; beyond this we stop reading.
 const INPUT_HELD: usize = 64 << 10;
 /// Written in one turn of the main loop, so that a flood leaves time for the other events.
@@ -77,10 +78,12 @@ impl Console {
         Ok(Self { _raw: raw, ..Self::new(serial, into_file(input), into_file(output), escape) })
     }
 
-    /// Goes on with the port of a rebooted machine.
+    /// Goes on with the port of a rebooted machine, on a main loop that watches nothing yet.
     pub fn attach(&mut self, serial: Arc<Mutex<Serial>>) {
         self.serial = serial;
         self.blocked = false;
+        self.input.watched = false;
+        self.output.watched = false;
     }
 
     fn new(serial: Arc<Mutex<Serial>>, input: File, output: File, escape: Option<Escape>) -> Self {
@@ -150,19 +153,9 @@ impl Console {
         side.watched = false;
     }
 
-    /// The machine has stopped: writes out what is left, waiting if need be.
-    pub fn drain(&mut self) {
-        while self.write_output(usize::MAX) {}
-        if !self.blocked {
-            return;
-        }
-        // Our own descriptor would block; the one we were given may wait.
-        let mut rest = vec![0; self.serial.lock().output_len()];
-        let count = self.serial.lock().peek_output(&mut rest);
-        let mut out = io::stdout().lock();
-        if let Err(e) = out.write_all(&rest[..count]).and_then(|()| out.flush()) {
-            log::warn!("the last {count} bytes of console output are lost: {e}");
-        }
+    /// There is output that is not written yet.
+    pub fn has_output(&self) -> bool {
+        self.serial.lock().output_len() > 0
     }
 
     fn wants_input(&self) -> bool {
@@ -179,7 +172,8 @@ impl Console {
             match escape.press(byte) {
                 Key::Byte(byte) => self.held.push_back(byte),
                 Key::Quit => quit = true,
-                Key::Help => eprint!("\r\nCtrl-A x: quit; Ctrl-A Ctrl-A: send Ctrl-A; Ctrl-A h: this help\r\n"),
+                // Nobody to read it is no reason to fail.
+                Key::Help => drop(io::stderr().write_all(HELP)),
                 Key::None => {}
             }
         }

@@ -35,11 +35,17 @@ const PIC_PIN: u8 = 0;
 pub struct Interrupts {
     clock: Clock,
     pic: Mutex<PicPair>,
-    ioapic: Mutex<IoApic>,
+    ioapic: Mutex<TimedIoApic>,
     bus: ApicBus,
     /// The thread of each vCPU, once it runs.
     threads: Box<[OnceLock<ThreadId>]>,
     ioapic_alarm: OnceLock<Arc<dyn Alarm>>,
+}
+
+/// The I/O APIC and what its alarm is set to.
+struct TimedIoApic {
+    chip: IoApic,
+    armed: Option<Nanos>,
 }
 
 impl Interrupts {
@@ -48,7 +54,7 @@ impl Interrupts {
         Self {
             clock,
             pic: Mutex::new(PicPair::new()),
-            ioapic: Mutex::new(IoApic::new(ioapic_id)),
+            ioapic: Mutex::new(TimedIoApic { chip: IoApic::new(ioapic_id), armed: None }),
             threads: addresses.iter().map(|_| OnceLock::new()).collect(),
             bus: ApicBus::new(addresses),
             ioapic_alarm: OnceLock::new(),
@@ -112,8 +118,9 @@ impl Interrupts {
         vector
     }
 
-    /// The I/O APIC's deadline has come.
+    /// The I/O APIC's alarm has gone off.
     pub fn expire(&self, now: Nanos) {
+        self.ioapic.lock().armed = None;
         self.with_ioapic(|ioapic, sink| ioapic.expire(now, sink));
     }
 
@@ -148,25 +155,29 @@ impl Interrupts {
         if self.mailbox(BSP).post_lint0(level) {
             kicks.add(BSP);
         }
-        let mut sink = |message: &Message| self.bus.send(message, kicks);
-        self.ioapic.lock().set_line(PIC_PIN, level, &mut sink);
+        self.post_with_ioapic(kicks, |ioapic, sink| ioapic.set_line(PIC_PIN, level, sink));
+    }
+
+    /// Runs `change` on the I/O APIC and kicks those who got something.
+    fn with_ioapic<R>(&self, change: impl FnOnce(&mut IoApic, &mut dyn MessageSink) -> R) -> R {
+        let mut kicks = Kicks::new();
+        let result = self.post_with_ioapic(&mut kicks, change);
+        self.kick(kicks);
+        result
     }
 
     /// Runs `change` on the I/O APIC, whose messages go out on the bus, then sets its alarm.
-    fn with_ioapic<R>(&self, change: impl FnOnce(&mut IoApic, &mut dyn MessageSink) -> R) -> R {
-        let mut kicks = Kicks::new();
-        let result = {
-            let mut ioapic = self.ioapic.lock();
-            let before = ioapic.next_deadline();
-            let result = change(&mut ioapic, &mut |message: &Message| self.bus.send(message, &mut kicks));
-            let after = ioapic.next_deadline();
-            if let Some(alarm) = self.ioapic_alarm.get().filter(|_| before != after) {
-                // Under the lock, so that the alarm's last word is the chip's; the alarms' lock is a leaf.
-                alarm.arm(after);
-            }
-            result
-        };
-        self.kick(kicks);
+    fn post_with_ioapic<R>(&self, kicks: &mut Kicks, change: impl FnOnce(&mut IoApic, &mut dyn MessageSink) -> R) -> R {
+        let mut ioapic = self.ioapic.lock();
+        let result = change(&mut ioapic.chip, &mut |message: &Message| self.bus.send(message, kicks));
+        let deadline = ioapic.chip.next_deadline();
+        if deadline != ioapic.armed
+            && let Some(alarm) = self.ioapic_alarm.get()
+        {
+            ioapic.armed = deadline;
+            // Under the lock, so that the alarm's last word is the chip's; the alarms' lock is a leaf.
+            alarm.arm(deadline);
+        }
         result
     }
 

@@ -3,6 +3,18 @@
 use super::{Activity, VcpuThread};
 use crate::stop::StopReason;
 
+/// The most single steps towards an interrupt window before the guest runs freely again.
+const MOST_STEPS: u32 = 128;
+
+/// Single-stepping towards an interrupt window, on hosts that report one late: a few thousand instructions late where
+/// KVM interprets the guest's kernel, and by chance never for a guest that opens it for moments only.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    on: bool,
+    /// Steps since the guest last ran freely.
+    taken: u32,
+}
+
 impl VcpuThread {
     /// Gives KVM what can be delivered now, and asks to be told when the rest can.
     ///
@@ -28,7 +40,22 @@ impl VcpuThread {
         }
         let more = self.wants_to_interrupt();
         self.cpu.set_request_interrupt_window(more);
-        self.look_again = !self.exact_windows && (more || self.core.apic.blocked_by_tpr());
+        if !self.exact_windows {
+            self.look_again = more || self.core.apic.blocked_by_tpr();
+            self.step(more && self.activity == Activity::Running)?;
+        }
+        Ok(())
+    }
+
+    /// Single-steps while something waits for a window, but only in kernel mode: in user mode a step's trap would reach
+    /// the guest on such hosts.
+    fn step(&mut self, waiting: bool) -> Result<(), StopReason> {
+        let wanted = waiting && self.steps.taken < MOST_STEPS && self.cpu.sregs()?.cs.selector & 3 == 0;
+        self.steps.taken = if wanted { self.steps.taken + 1 } else { 0 };
+        if wanted != self.steps.on {
+            self.cpu.set_debug(wanted)?;
+            self.steps.on = wanted;
+        }
         Ok(())
     }
 

@@ -19,7 +19,7 @@ impl VcpuThread {
         };
         format!(
             "vCPU {}: {:?}, {:?}, ready {}, IF {}, RIP {:#x}, TPR {:#x}, PPR {:#x}, {}, {}, deadline {:?} at {:?} \
-             (armed {:?}), {:x?}",
+             ({:?}), {}",
             self.core.index,
             self.activity,
             apic.mode(),
@@ -33,8 +33,25 @@ impl VcpuThread {
             apic.next_deadline(),
             self.tsc.now(&self.core.shared.clock),
             self.armed,
-            self.cpu.events(),
+            self.events(),
         )
+    }
+
+    /// What KVM has queued for the guest.
+    fn events(&self) -> String {
+        match self.cpu.events() {
+            Ok(e) => format!(
+                "queued: exception {} ({}), interrupt {} ({:#x}), NMI {}, {} waiting, masked {}",
+                e.exception.injected,
+                e.exception.nr,
+                e.interrupt.injected,
+                e.interrupt.nr,
+                e.nmi.injected,
+                e.nmi.pending,
+                e.nmi.masked,
+            ),
+            Err(e) => e.to_string(),
+        }
     }
 
     /// Registers and the bytes at the instruction pointer, several lines.

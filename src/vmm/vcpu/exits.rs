@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use irqchip::lapic::{Effect, LocalApic};
+use irqchip::mailbox::Mailbox;
 use kvm::Exit;
 use vm_memory::GuestMemoryMmap;
 use x86::msr;
@@ -59,6 +60,11 @@ pub struct Core {
 }
 
 impl Core {
+    /// Its mailbox.
+    pub fn mailbox(&self) -> &Mailbox {
+        self.shared.interrupts.mailbox(self.index)
+    }
+
     /// Answers an exit.
     pub fn handle(&mut self, exit: Exit<'_>) -> After {
         match exit {

@@ -13,8 +13,8 @@ mod exits;
 mod tsc;
 
 use irqchip::lapic::Deadline;
-use irqchip::mailbox::Mailbox;
 use kvm::Reset;
+use kvm::probe::HostFeatures;
 use sys::timer::ThreadTimer;
 
 use exits::After;
@@ -45,10 +45,12 @@ pub struct VcpuThread {
     activity: Activity,
     nmi: bool,
     tsc: GuestTsc,
-    /// Look again soon: a request waits, and the host may not tell when its time has come.
+    /// Look again soon: a request waits, and the host may not tell when its time has come. (The same goes for a TSC
+    /// deadline on a host whose TSC is not steady.)
     look_again: bool,
     /// The host tells exactly when the interrupt window opens and when CR8 falls.
     exact_windows: bool,
+    steps: deliver::Steps,
     armed: Armed,
 }
 
@@ -63,14 +65,25 @@ struct Armed {
 
 impl VcpuThread {
     /// The bootstrap processor runs; the others wait for a start-up message.
-    pub fn new(core: Core, cpu: kvm::Vcpu, exact_windows: bool) -> Result<Self, Error> {
+    pub fn new(core: Core, cpu: kvm::Vcpu, host: &HostFeatures) -> Result<Self, Error> {
         let activity = if core.index == 0 { Activity::Running } else { Activity::WaitForStartUp };
         if activity == Activity::WaitForStartUp {
             core.shared.interrupts.mailbox(core.index).wait_for_start_up();
         }
-        let tsc = GuestTsc::of(&cpu)?;
+        let tsc = GuestTsc::of(&cpu, host.tsc_offset)?;
+        let exact_windows = host.exact_interrupt_window;
         let armed = Armed::default();
-        Ok(Self { core, cpu, activity, nmi: false, tsc, look_again: false, exact_windows, armed })
+        Ok(Self {
+            core,
+            cpu,
+            activity,
+            nmi: false,
+            tsc,
+            look_again: false,
+            exact_windows,
+            steps: deliver::Steps::default(),
+            armed,
+        })
     }
 
     /// Runs the vCPU on the calling thread until the machine stops. Calls `ready` when the thread can be kicked.
@@ -103,7 +116,7 @@ impl VcpuThread {
             match self.activity {
                 Activity::WaitForStartUp => self.sleep(timer, None)?,
                 Activity::Running | Activity::Halted => {
-                    self.expire_timer();
+                    self.expire_timer()?;
                     self.deliver()?;
                     if self.activity == Activity::Halted {
                         self.sleep(timer, self.core.apic.next_deadline())?;
@@ -150,10 +163,12 @@ impl VcpuThread {
         Ok(())
     }
 
-    fn expire_timer(&mut self) {
+    fn expire_timer(&mut self) -> Result<(), StopReason> {
         if self.core.apic.next_deadline().is_some() {
+            self.tsc.refresh(&self.cpu)?;
             self.core.apic.expire(self.tsc.now(&self.core.shared.clock));
         }
+        Ok(())
     }
 
     /// Enters the guest and handles the exit, unless something has come.
@@ -162,8 +177,7 @@ impl VcpuThread {
             return Ok(());
         }
         self.cpu.set_cr8(self.core.apic.cr8());
-        let (index, shared) = (self.core.index, self.core.shared.clone());
-        let mailbox = shared.interrupts.mailbox(index);
+        let mailbox = self.core.mailbox();
         mailbox.publish_priority(self.core.apic.ppr());
         if !mailbox.enter_guest() {
             return Ok(());
@@ -179,7 +193,8 @@ impl VcpuThread {
     /// Sets the thread's timer for the next deadline. False: it has passed, look again.
     fn arm(&mut self, timer: &ThreadTimer) -> Result<bool, StopReason> {
         let deadline = self.core.apic.next_deadline();
-        if deadline.is_none() && !self.look_again {
+        let look_again = self.look_again || matches!(deadline, Some(Deadline::Tsc(_))) && !self.tsc.is_steady();
+        if deadline.is_none() && !look_again {
             return self.disarm(timer).map(|()| true);
         }
         let now = self.tsc.now(&self.core.shared.clock);
@@ -189,16 +204,16 @@ impl VcpuThread {
         let clock = &self.core.shared.clock;
         let host_now = clock.host(now.ns);
         let still_armed = self.armed.at.is_some_and(|at| at > host_now);
-        if still_armed && self.armed.deadline == deadline && !self.look_again {
+        if still_armed && self.armed.deadline == deadline && !look_again {
             return Ok(true);
         }
         let mut at = deadline.map_or(u64::MAX, |deadline| clock.host(self.tsc.time_of(deadline, now)));
-        if self.look_again {
+        if look_again {
             at = at.min(host_now + LOOK_AGAIN);
         }
         timer.arm(at).map_err(|e| Error::host("a vCPU's timer can't be set", e))?;
         // With the early look in force the timer is not where the deadline is: set it again next time.
-        self.armed = Armed { at: Some(at), deadline: deadline.filter(|_| !self.look_again) };
+        self.armed = Armed { at: Some(at), deadline: deadline.filter(|_| !look_again) };
         Ok(true)
     }
 
@@ -213,13 +228,10 @@ impl VcpuThread {
     /// Sleeps until something is posted or `deadline` comes. The futex has the deadline: it wakes sooner than a signal.
     fn sleep(&mut self, timer: &ThreadTimer, deadline: Option<Deadline>) -> Result<(), StopReason> {
         self.disarm(timer)?;
-        let shared = self.core.shared.clone();
-        let mailbox: &Mailbox = shared.interrupts.mailbox(self.core.index);
+        let mailbox = self.core.mailbox();
         mailbox.publish_priority(self.core.apic.ppr());
-        let until = deadline.map(|deadline| {
-            let now = self.tsc.now(&shared.clock);
-            shared.clock.host(self.tsc.time_of(deadline, now))
-        });
+        let clock = &self.core.shared.clock;
+        let until = deadline.map(|deadline| clock.host(self.tsc.time_of(deadline, self.tsc.now(clock))));
         if mailbox.halt() {
             let (word, halted) = mailbox.futex();
             // However it ends, the loop looks again.
@@ -246,13 +258,16 @@ impl VcpuThread {
         Ok(())
     }
 
-    /// Completes the last exit without running the guest; completing may lead to further exits, which are handled.
+    /// Completes the last exit without running the guest. Completing may lead to another exit, which is handled; a
+    /// guest can string many together, so that is done once per turn of the loop, which looks whether to stop.
     fn complete(&mut self) -> Result<(), StopReason> {
-        while let Some(exit) = self.cpu.complete_pending()? {
-            let after = self.core.handle(exit);
-            self.finish(after)?;
+        match self.cpu.complete_pending()? {
+            Some(exit) => {
+                let after = self.core.handle(exit);
+                self.finish(after)
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

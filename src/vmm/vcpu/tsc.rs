@@ -11,12 +11,32 @@ pub struct GuestTsc {
     /// Guest TSC less host TSC, modulo 2^64.
     offset: u64,
     khz: u64,
+    /// The host can give the guest a TSC of its own; if not, the guest reads the host's.
+    adjustable: bool,
+    /// The offset stays what it was set to. On a host whose TSC is not steady, KVM changes it whenever the vCPU moves
+    /// to another processor.
+    steady: bool,
 }
 
 impl GuestTsc {
-    /// The TSC of `cpu` as KVM runs it.
-    pub fn of(cpu: &kvm::Vcpu) -> Result<Self, kvm::Error> {
-        Ok(Self { offset: cpu.guest_tsc_offset()?, khz: u64::from(cpu.tsc_khz()?).max(1) })
+    /// The TSC of `cpu` as KVM runs it; `adjustable` is what the probe says.
+    pub fn of(cpu: &kvm::Vcpu, adjustable: bool) -> Result<Self, kvm::Error> {
+        let offset = if adjustable { cpu.guest_tsc_offset()? } else { 0 };
+        let steady = !adjustable || sys::clock::tsc_is_steady();
+        Ok(Self { offset, khz: u64::from(cpu.tsc_khz()?).max(1), adjustable, steady })
+    }
+
+    /// Whether a deadline's time, once computed, stays right.
+    pub fn is_steady(&self) -> bool {
+        self.steady
+    }
+
+    /// Asks KVM for the offset again, where it may have changed.
+    pub fn refresh(&mut self, cpu: &kvm::Vcpu) -> Result<(), kvm::Error> {
+        if !self.steady {
+            self.offset = cpu.guest_tsc_offset()?;
+        }
+        Ok(())
     }
 
     /// The moment.
@@ -40,6 +60,10 @@ impl GuestTsc {
     /// The guest wrote IA32_TSC. IA32_TSC_ADJUST moves along (Intel SDM vol. 3B, section "Time-Stamp Counter
     /// Adjustment").
     pub fn write(&mut self, cpu: &mut kvm::Vcpu, value: u64) -> Result<(), kvm::Error> {
+        if !self.adjustable {
+            return Ok(());
+        }
+        self.refresh(cpu)?;
         let before = self.offset;
         self.offset = cpu.set_guest_tsc(value)?;
         match cpu.msr(msr::IA32_TSC_ADJUST)? {
@@ -48,9 +72,10 @@ impl GuestTsc {
         }
     }
 
-    /// The guest wrote IA32_TSC_ADJUST: the TSC moves by the difference. False: the register is not there, #GP.
+    /// The guest wrote IA32_TSC_ADJUST: the TSC moves by the difference.
     pub fn write_adjust(&mut self, cpu: &mut kvm::Vcpu, value: u64) -> Result<(), kvm::Error> {
-        let Some(before) = cpu.msr(msr::IA32_TSC_ADJUST)? else { return Ok(()) };
+        let Some(before) = cpu.msr(msr::IA32_TSC_ADJUST)?.filter(|_| self.adjustable) else { return Ok(()) };
+        self.refresh(cpu)?;
         self.offset = cpu.set_guest_tsc_offset(self.offset.wrapping_add(value).wrapping_sub(before))?;
         cpu.set_msr(msr::IA32_TSC_ADJUST, value)
     }

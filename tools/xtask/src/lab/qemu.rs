@@ -51,9 +51,8 @@ impl Qemu {
         let messages = File::create(machine.messages).context("cannot make QEMU's message file")?;
         let log = machine.log.display().to_string().replace(',', ",,");
         let child = Command::new(machine.program)
-            .args(["-monitor", "unix:/tmp/th-mon.sock,server,nowait"])
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-            .args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-machine", "q35"])
+            .args(["-accel", accelerator(machine.program), "-cpu", CPU, "-machine", "q35"])
             .args(["-smp", &machine.cpus.to_string(), "-m", &machine.memory.to_string()])
             .arg("-kernel")
             .arg(machine.kernel)
@@ -71,6 +70,24 @@ impl Qemu {
             .with_context(|| format!("cannot run {}", machine.program.display()))?;
         Ok(Self { child })
     }
+}
+
+/// One thread for both CPUs before QEMU 8.1: until then, translating code that the other CPU patches at that moment (as
+/// Linux does all the time: static keys, alternatives) races, and kernels die of it now and then, the emulated host's
+/// and the guest's. Fixed by "accel/tcg: Always lock pages before translation".
+fn accelerator(program: &Path) -> &'static str {
+    let version = Command::new(program).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+    match parse_version(&String::from_utf8_lossy(&version)) {
+        Some(version) if version >= (8, 1) => "tcg,thread=multi",
+        _ => "tcg,thread=single",
+    }
+}
+
+/// Major and minor version out of `QEMU emulator version 7.2.22 (Debian …)`.
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let (_, version) = text.split_once(" version ")?;
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 impl Drop for Qemu {
@@ -93,5 +110,18 @@ pub fn epitaph(messages: &Path, log: &Path) -> String {
     match messages.lines().rfind(|line| !line.trim().is_empty()) {
         Some(line) => format!("QEMU said: {}", line.trim()),
         None => "it was powered off".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_version;
+
+    #[test]
+    fn versions_are_read_as_qemu_prints_them() {
+        assert_eq!(parse_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)"), Some((7, 2)));
+        assert_eq!(parse_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright"), Some((10, 0)));
+        assert_eq!(parse_version("QEMU emulator version 9"), None);
+        assert_eq!(parse_version(""), None);
     }
 }

@@ -1,0 +1,341 @@
+//! Timers, and every way their interrupt can take: 8259A pair, I/O APIC, local APIC.
+
+use iced_x86::code_asm::*;
+use x86::apic::reg;
+use x86::{msr, platform};
+
+use crate::chips::{EXTINT, MASKED, Mode, NMI, PERIODIC, PIC_VECTOR, TSC_DEADLINE};
+use crate::guest::{Cell, Guest, asm};
+use crate::program::{Report, can_run, report};
+
+const TICKS: u32 = 200;
+/// The PIT's count for about a millisecond.
+const PIT_COUNT: u16 = 1193;
+/// The PM timer runs three times as fast as the PIT.
+const PM_PER_PIT: u64 = 3;
+const VECTOR: u8 = 0x40;
+const PIT_PIN: u8 = 2;
+
+/// Starts the PIT, halts until [`TICKS`] have been counted, and reports.
+fn count_pit_ticks(g: &mut Guest, ticks: Cell) {
+    let watch = g.cell();
+    g.start_watch(watch);
+    g.pit(2, PIT_COUNT);
+    g.halt_until(ticks, TICKS);
+    asm!(g; cli;);
+    g.stop_watch(watch);
+    g.report("ticks", ticks);
+    g.report("elapsed", watch);
+}
+
+/// No tick was counted before its time: one interrupt for each, not two.
+fn assert_no_tick_too_many(report: &Report, pm_ticks_each: f64) {
+    let (ticks, elapsed) = (report.get("ticks"), report.get("elapsed"));
+    assert!(ticks >= u64::from(TICKS));
+    // The watch is read a little after the moments it measures between, and cuts off fractions.
+    assert!(elapsed as f64 >= ticks as f64 * pm_ticks_each - 6.0, "{ticks} ticks in {elapsed} ticks of the PM timer");
+}
+
+fn handler_with_pic_eoi(g: &mut Guest, ticks: Cell) {
+    g.handler(PIC_VECTOR, |g| {
+        asm!(g; inc ticks.q(););
+        g.pic_eoi();
+    });
+}
+
+/// Red when: `enter_virtual_wire_mode` leaves LINT0 masked; `drive_pic_output` does not post LINT0; the pair's output
+/// does not fall with the acknowledge; a masked input still asks.
+#[test]
+fn pit_ticks_arrive_through_the_pic_in_virtual_wire_mode() {
+    if !can_run() {
+        return;
+    }
+    let guest = Guest::new(|g| {
+        let (ticks, after) = (g.cell(), g.cell());
+        handler_with_pic_eoi(g, ticks);
+        g.pic(0xfe, 0xff);
+        count_pit_ticks(g, ticks);
+        asm!(g; sti;);
+        g.out8(platform::PIC_MASTER + 1, 0xff);
+        asm!(g; nop; mov rax, ticks.q(); mov after.q(), rax;);
+        g.wait_pm_ticks(10 * PM_PER_PIT as u32 * u32::from(PIT_COUNT));
+        asm!(g; cli; mov rax, ticks.q(); sub rax, after.q(););
+        g.report_rax("after masking");
+    });
+    let report = report(&guest, &[]);
+    assert_no_tick_too_many(&report, (PM_PER_PIT * u64::from(PIT_COUNT)) as f64);
+    assert_eq!(report.get("after masking"), 0);
+}
+
+/// Red when: the slave's output is not the master's input 2, or `PicPorts` mixes up the two.
+#[test]
+fn rtc_ticks_arrive_through_the_slave_pic() {
+    if !can_run() {
+        return;
+    }
+    let guest = Guest::new(|g| {
+        let ticks = g.cell();
+        g.handler(PIC_VECTOR + 8, |g| {
+            asm!(g; inc ticks.q(););
+            read_rtc_flags(g);
+            g.out8(platform::PIC_SLAVE, 0x20);
+            g.pic_eoi();
+        });
+        g.pic(0xfb, 0xfe);
+        start_rtc(g);
+        g.halt_until(ticks, TICKS);
+        g.report("ticks", ticks);
+    });
+    assert!(report(&guest, &[]).get("ticks") >= u64::from(TICKS));
+}
+
+/// Red when: `LineTarget::set_level` does not reach the I/O APIC, or the RTC's line stays up after a read of register C
+/// (one tick only).
+#[test]
+fn rtc_ticks_arrive_through_the_io_apic() {
+    if !can_run() {
+        return;
+    }
+    let guest = Guest::with_apic(Mode::XApic, |g| {
+        let ticks = g.cell();
+        g.handler(VECTOR, |g| {
+            asm!(g; inc ticks.q(););
+            read_rtc_flags(g);
+            g.eoi();
+        });
+        g.ioapic_entry(platform::IRQ_RTC, VECTOR.into(), 0);
+        start_rtc(g);
+        g.halt_until(ticks, TICKS);
+        g.report("ticks", ticks);
+    });
+    assert!(report(&guest, &[]).get("ticks") >= u64::from(TICKS));
+}
+
+/// Periodic interrupts at 1024 Hz.
+fn start_rtc(g: &mut Guest) {
+    for (register, value) in [(0xa, 0x26), (0xb, 0x42)] {
+        g.out8(platform::RTC, register);
+        g.out8(platform::RTC + 1, value);
+    }
+    read_rtc_flags(g);
+}
+
+/// Lowers the clock's line.
+fn read_rtc_flags(g: &mut Guest) {
+    g.out8(platform::RTC, 0xc);
+    g.in8(platform::RTC + 1);
+}
+
+/// Red when: `isa_irq_to_gsi(0)` is not 2; an edge is sent twice; the local APIC's ISR is not cleared by EOI in one of
+/// the modes.
+#[test]
+fn pit_ticks_arrive_through_io_apic_pin_2() {
+    if !can_run() {
+        return;
+    }
+    for &mode in Mode::all() {
+        let guest = Guest::with_apic(mode, |g| {
+            let ticks = g.cell();
+            g.handler(VECTOR, |g| {
+                asm!(g; inc ticks.q(););
+                g.eoi();
+            });
+            g.pic(0xff, 0xff);
+            g.ioapic_entry(PIT_PIN, VECTOR.into(), 0);
+            count_pit_ticks(g, ticks);
+        });
+        assert_no_tick_too_many(&report(&guest, &[]), (PM_PER_PIT * u64::from(PIT_COUNT)) as f64);
+    }
+}
+
+/// Red when: `PIC_PIN` is not driven, or `Core::acknowledge` asks only LINT0 for an ExtINT.
+#[test]
+fn pit_ticks_arrive_as_extint_through_io_apic_pin_0() {
+    if !can_run() {
+        return;
+    }
+    let guest = Guest::with_apic(Mode::XApic, |g| {
+        let ticks = g.cell();
+        handler_with_pic_eoi(g, ticks);
+        g.apic_write(reg::LVT_LINT0, MASKED);
+        g.ioapic_entry(0, EXTINT, 0);
+        g.pic(0xfe, 0xff);
+        count_pit_ticks(g, ticks);
+    });
+    assert_no_tick_too_many(&report(&guest, &[]), (PM_PER_PIT * u64::from(PIT_COUNT)) as f64);
+}
+
+/// Red when: an NMI waits for IF, or does not end a halt with interrupts off.
+#[test]
+fn pit_ticks_arrive_as_nmi_with_interrupts_off() {
+    if !can_run() {
+        return;
+    }
+    let guest = Guest::with_apic(Mode::XApic, |g| {
+        let (ticks, watch) = (g.cell(), g.cell());
+        g.handler(2, |g| asm!(g; inc ticks.q();));
+        g.pic(0xff, 0xff);
+        g.ioapic_entry(PIT_PIN, NMI, 0);
+        g.start_watch(watch);
+        g.pit(2, PIT_COUNT);
+        let top = g.here();
+        asm!(g; hlt; cmp ticks.q(), TICKS as i32; jb top;);
+        g.ioapic_entry(PIT_PIN, MASKED, 0);
+        g.stop_watch(watch);
+        g.report("ticks", ticks);
+        g.report("elapsed", watch);
+    });
+    assert_no_tick_too_many(&report(&guest, &[]), (PM_PER_PIT * u64::from(PIT_COUNT)) as f64);
+}
+
+/// A PIT in mode 0 and a handler that starts it anew: one lost, and there is no next.
+///
+/// Red when: an edge that comes while the pin's last interrupt is in service is lost.
+#[test]
+fn no_pit_one_shot_is_lost() {
+    if !can_run() {
+        return;
+    }
+    let guest = Guest::with_apic(Mode::XApic, |g| {
+        let ticks = g.cell();
+        g.handler(VECTOR, |g| {
+            asm!(g; inc ticks.q(););
+            // The next edge may come before the EOI.
+            g.pit(0, 20);
+            g.eoi();
+        });
+        g.pic(0xff, 0xff);
+        g.ioapic_entry(PIT_PIN, VECTOR.into(), 0);
+        g.pit(0, 20);
+        g.halt_until(ticks, 500);
+        g.report("ticks", ticks);
+    });
+    assert!(report(&guest, &[]).get("ticks") >= 500);
+}
+
+/// One nanosecond a tick with the divide configuration 1.
+const DIVIDE_BY_1: u32 = 0b1011;
+const APIC_COUNT: u32 = 1_000_000;
+
+/// Red when: `LocalApic::expire` forgets a period, or catches up on missed ones in a burst.
+#[test]
+fn periodic_local_apic_timer_ticks() {
+    if !can_run() {
+        return;
+    }
+    for &mode in Mode::all() {
+        let guest = Guest::with_apic(mode, |g| {
+            let (ticks, watch) = (g.cell(), g.cell());
+            g.handler(VECTOR, |g| {
+                asm!(g; inc ticks.q(););
+                g.eoi();
+            });
+            g.apic_write(reg::TIMER_DIVIDE, DIVIDE_BY_1);
+            g.apic_write(reg::LVT_TIMER, PERIODIC | u32::from(VECTOR));
+            g.start_watch(watch);
+            g.apic_write(reg::TIMER_INITIAL, APIC_COUNT);
+            g.halt_until(ticks, TICKS);
+            asm!(g; cli;);
+            g.stop_watch(watch);
+            g.report("ticks", ticks);
+            g.report("elapsed", watch);
+        });
+        let pm_ticks_each = f64::from(APIC_COUNT) * platform::PM_TIMER_HZ as f64 / platform::APIC_TIMER_HZ as f64;
+        assert_no_tick_too_many(&report(&guest, &[]), pm_ticks_each);
+    }
+}
+
+/// Two flavours, since the timer has two ways to wake a vCPU: the futex of a halted one, the signal of one that runs.
+///
+/// Red when: `VcpuThread::arm` leaves the thread's timer at an old deadline; `sleep` does not pass the deadline on.
+#[test]
+fn no_one_shot_of_the_local_apic_timer_is_lost() {
+    if !can_run() {
+        return;
+    }
+    for &mode in Mode::all() {
+        for halting in [true, false] {
+            let guest = Guest::with_apic(mode, |g| {
+                let ticks = g.cell();
+                g.handler(VECTOR, |g| {
+                    asm!(g; inc ticks.q(););
+                    g.apic_write(reg::TIMER_INITIAL, 100_000);
+                    g.eoi();
+                });
+                g.apic_write(reg::TIMER_DIVIDE, DIVIDE_BY_1);
+                g.apic_write(reg::LVT_TIMER, VECTOR.into());
+                g.apic_write(reg::TIMER_INITIAL, 100_000);
+                if halting {
+                    g.halt_until(ticks, 500);
+                } else {
+                    asm!(g; sti;);
+                    g.spin_until(ticks, 500);
+                }
+                g.report("ticks", ticks);
+            });
+            assert!(report(&guest, &[]).get("ticks") >= 500, "{mode:?}, halting: {halting}");
+        }
+    }
+}
+
+/// Red when: `GuestTsc::time_of` comes out early and `is_due` is not asked again; a deadline in the past does not fire;
+/// IA32_TSC_DEADLINE does not read 0 after it has fired.
+#[test]
+fn tsc_deadlines_come_when_they_are_due() {
+    if !can_run() {
+        return;
+    }
+    let features = kvm::Kvm::open().and_then(|kvm| kvm::probe::HostFeatures::probe(&kvm));
+    if !features.is_ok_and(|features| features.tsc_deadline) {
+        println!("SKIPPED: TSC deadline, which this host does not offer");
+        return;
+    }
+    for &mode in Mode::all() {
+        let guest = Guest::with_apic(mode, |g| {
+            let (ticks, early, deadline, left) = (g.cell(), g.cell(), g.cell(), g.cell());
+            let arm = g.aside(|g| {
+                // Some tens of microseconds ahead.
+                asm!(g;
+                    rdtsc;
+                    shl rdx, 32;
+                    or rax, rdx;
+                    add rax, 100_000;
+                    mov deadline.q(), rax;
+                    mov rdx, rax;
+                    shr rdx, 32;
+                    mov ecx, msr::IA32_TSC_DEADLINE;
+                    wrmsr;
+                    ret;
+                );
+            });
+            g.handler(VECTOR, |g| {
+                let mut in_time = g.label();
+                asm!(g;
+                    rdtsc;
+                    shl rdx, 32;
+                    or rax, rdx;
+                    cmp rax, deadline.q();
+                    jae in_time;
+                    inc early.q();
+                );
+                g.place(&mut in_time);
+                asm!(g; mov ecx, msr::IA32_TSC_DEADLINE; rdmsr; or left.q(), rax; or left.q(), rdx; inc ticks.q(););
+                asm!(g; call arm;);
+                g.eoi();
+            });
+            g.apic_write(reg::LVT_TIMER, TSC_DEADLINE | u32::from(VECTOR));
+            asm!(g; call arm;);
+            g.halt_until(ticks, 500);
+            asm!(g; cli;);
+            // One that has passed long ago.
+            asm!(g; mov ecx, msr::IA32_TSC_DEADLINE; xor edx, edx; xor eax, eax; wrmsr;);
+            asm!(g; mov ticks.q(), 0; mov deadline.q(), 0;);
+            asm!(g; mov ecx, msr::IA32_TSC_DEADLINE; xor edx, edx; mov eax, 1; wrmsr;);
+            g.halt_until(ticks, 1);
+            g.report("early", early);
+            g.report("left", left);
+        });
+        let report = report(&guest, &[]);
+        assert_eq!((report.get("early"), report.get("left")), (0, 0), "{mode:?}");
+    }
+}
