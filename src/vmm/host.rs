@@ -37,6 +37,7 @@ impl Host {
             max_apic_id: cpus - 1,
             x2apic: self.features.x2apic,
             tsc_deadline: self.features.tsc_deadline,
+            invariant_tsc: sys::clock::tsc_is_steady(),
         };
         table(&self.cpuid, &config)
     }

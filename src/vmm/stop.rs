@@ -8,6 +8,9 @@ use parking_lot::Mutex;
 
 use crate::main_loop::{Doorbell, Request};
 
+#[cfg(test)]
+mod tests;
+
 /// Why a machine stopped.
 #[derive(Debug)]
 pub enum StopReason {

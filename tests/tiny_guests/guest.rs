@@ -183,6 +183,11 @@ impl Guest {
         assert!(self.handlers.insert(vector, label).is_none(), "two handlers for vector {vector:#x}");
     }
 
+    /// Increments a cell that several CPUs write.
+    pub fn lock_inc(&mut self, cell: Cell) {
+        self.a.lock().inc(cell.q()).expect("assembles");
+    }
+
     /// Repeats `body` `count` times; RBX counts down.
     pub fn times(&mut self, count: u32, body: impl FnOnce(&mut Self)) {
         asm!(self; mov ebx, count;);

@@ -10,5 +10,7 @@ mod common;
 mod chips;
 mod endings;
 mod guest;
+mod ipi;
 mod program;
+mod smp;
 mod timers;

@@ -32,6 +32,9 @@ pub struct CpuidConfig {
     pub x2apic: bool,
     /// Offer the TSC-deadline timer ([`crate::probe::HostFeatures::tsc_deadline`]).
     pub tsc_deadline: bool,
+    /// Offer the invariant TSC: the host's kernel trusts its TSC to count at one rate on every processor. KVM offers it
+    /// only where the host's own CPUID says so, which emulated hosts leave out.
+    pub invariant_tsc: bool,
 }
 
 /// Paravirtual features that work without KVM's local APIC: CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, STEAL_TIME,
@@ -73,6 +76,8 @@ const ZERO_LEAVES: [u32; 14] = [
     0x8000_0022,
     0x8000_0026,
 ];
+/// Leaf 80000007H EDX: invariant TSC.
+const APM_EDX_INVARIANT_TSC: u32 = 1 << 8;
 /// Leaf 7 EBX: processor trace, whose leaf is hidden.
 const LEAF7_EBX_PT: u32 = 1 << 25;
 /// Leaf 6 EAX: the local APIC timer always runs (ARAT). Ours does.
@@ -130,6 +135,8 @@ fn restrict(entry: &mut kvm_cpuid_entry2, config: &CpuidConfig) {
         }
         0x7 if entry.index == 1 => entry.eax &= !LEAF7_1_EAX_HIDDEN,
         0x8000_0001 => entry.ecx &= !EXT1_ECX_HIDDEN,
+        0x8000_0007 if config.invariant_tsc => entry.edx |= APM_EDX_INVARIANT_TSC,
+        0x8000_0007 => entry.edx &= !APM_EDX_INVARIANT_TSC,
         KVM_SIGNATURE => entry.eax = KVM_FEATURES,
         KVM_FEATURES => set(entry, [entry.eax & PARAVIRTUAL_FEATURES, 0, 0, 0]),
         leaf if ZERO_LEAVES.contains(&leaf) => set(entry, [0; 4]),

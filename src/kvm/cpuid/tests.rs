@@ -47,7 +47,7 @@ fn host(name: &[u8; 12], max_leaf: u32) -> Vec<kvm_cpuid_entry2> {
 }
 
 fn config(apic_id: u32, cpus: u32) -> CpuidConfig {
-    CpuidConfig { apic_id, cpus, max_apic_id: cpus - 1, x2apic: true, tsc_deadline: true }
+    CpuidConfig { apic_id, cpus, max_apic_id: cpus - 1, x2apic: true, tsc_deadline: true, invariant_tsc: true }
 }
 
 fn leaf(table: &[kvm_cpuid_entry2], function: u32, index: u32) -> kvm_cpuid_entry2 {
@@ -196,7 +196,14 @@ fn what_needs_the_in_kernel_apic_or_is_not_here_is_hidden() {
 #[test]
 fn nonsense_counts_do_not_panic() {
     for (cpus, max_apic_id) in [(0, 0), (u32::MAX, u32::MAX), (1, u32::MAX), (u32::MAX, 0)] {
-        let odd = CpuidConfig { apic_id: u32::MAX, cpus, max_apic_id, x2apic: false, tsc_deadline: false };
+        let odd = CpuidConfig {
+            apic_id: u32::MAX,
+            cpus,
+            max_apic_id,
+            x2apic: false,
+            tsc_deadline: false,
+            invariant_tsc: false,
+        };
         for vendor in [INTEL, AMD] {
             assert!(!table(&host(vendor, 0x20), &odd).is_empty());
         }
@@ -216,5 +223,14 @@ fn kvm_takes_the_table_and_answers_with_it() {
         assert_eq!(ids(&got), ids(&wanted));
         assert_eq!(leaf(&got, 0xb, 1).ebx, 2);
         assert_ne!(leaf(&got, 1, 0).ecx & LEAF1_ECX_X2APIC, 0);
+    }
+}
+
+#[test]
+fn the_invariant_tsc_is_offered_as_configured_whatever_kvm_says() {
+    for (kvm, invariant_tsc) in [(0, true), (1 << 8, false)] {
+        let supported = [kvm_cpuid_entry2 { function: 0x8000_0007, edx: kvm, ..Default::default() }];
+        let table = table(&supported, &CpuidConfig { invariant_tsc, ..config(0, 1) });
+        assert_eq!(leaf(&table, 0x8000_0007, 0).edx & 1 << 8 != 0, invariant_tsc);
     }
 }

@@ -74,8 +74,8 @@ impl Console {
         let input = reopen(&io::stdin(), Direction::Input)?;
         let output = reopen(&io::stdout(), Direction::Output)?;
         let raw = RawMode::enter(&io::stdin())?;
-        let escape = io::stdin().is_terminal().then(Escape::default);
-        Ok(Self { _raw: raw, ..Self::new(serial, into_file(input), into_file(output), escape) })
+        let keys = io::stdin().is_terminal();
+        Ok(Self { _raw: raw, ..Self::new(serial, into_file(input), into_file(output), keys) })
     }
 
     /// Goes on with the port of a rebooted machine, on a main loop that watches nothing yet.
@@ -86,14 +86,15 @@ impl Console {
         self.output.watched = false;
     }
 
-    fn new(serial: Arc<Mutex<Serial>>, input: File, output: File, escape: Option<Escape>) -> Self {
+    /// A console on these files, which had better not block. `keys`: the Ctrl-A keys are ours.
+    pub fn new(serial: Arc<Mutex<Serial>>, input: File, output: File, keys: bool) -> Self {
         Self {
             serial,
             input: Side::new(input),
             output: Side::new(output),
             held: VecDeque::new(),
             blocked: false,
-            escape,
+            escape: keys.then(Escape::default),
             _raw: None,
         }
     }

@@ -41,7 +41,18 @@ impl Assets {
             eprintln!("xtask: waiting for another xtask that is fetching packages");
             lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
         }
-        Ok(Self { directory, _lock: lock })
+        let assets = Self { directory, _lock: lock };
+        assets.sweep();
+        Ok(assets)
+    }
+
+    /// Removes what a killed run left half made; with the lock held nobody else is making anything.
+    fn sweep(&self) {
+        let entries = self.directory.read_dir().into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')) {
+            // What cannot be removed only takes space.
+            let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
+        }
     }
 
     /// The Debian cloud kernel with its modules.

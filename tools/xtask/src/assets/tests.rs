@@ -37,3 +37,15 @@ fn a_file_is_rewritten_when_its_contents_change() {
     let path = assets.file("initrd", b"new").unwrap();
     assert_eq!(fs::read(path).unwrap(), b"new");
 }
+
+#[test]
+fn what_a_killed_run_left_is_swept_away_and_whole_parts_stay() {
+    let (_temporary, assets) = scratch();
+    fs::create_dir_all(assets.directory.join(".kernel-x/part")).unwrap();
+    fs::write(assets.directory.join(".tmpx"), "").unwrap();
+    assets.part("kernel", |_| Ok(())).unwrap();
+    assets.sweep();
+    let mut left: Vec<_> = assets.directory.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["kernel", "lock"]);
+}

@@ -15,7 +15,7 @@ mod terminal;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -104,6 +104,7 @@ pub fn run(job: Job) -> Result<Outcome> {
     };
     let directory = workspace::target().join("lab");
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    sweep(&directory);
     let scratch = tempfile::Builder::new().prefix("run-").tempdir_in(&directory).context("no temporary directory")?;
 
     let marker = format!("@@{}@@", random()?);
@@ -127,14 +128,30 @@ pub fn run(job: Job) -> Result<Outcome> {
         kernel: &kernel.image,
         initrd: &initrd,
         log: &live,
+        kept_log: &log,
         messages: &messages,
         cpus: job.cpus,
         memory: job.memory,
         arguments: link.arguments(),
     };
-    let outcome = Session::start(job, &machine, &link, marker)?.wait();
+    let outcome = Session::start(job, &machine, &link, marker).and_then(Session::wait);
+    // Only for whoever wants to look; the outcome counts.
     let _ = fs::rename(&live, &log);
     outcome
+}
+
+/// Removes what killed runs left behind: directories of a day ago, since a younger one may be in use.
+fn sweep(directory: &Path) {
+    const DAY: Duration = Duration::from_secs(86_400);
+    for entry in directory.read_dir().into_iter().flatten().flatten() {
+        let run = entry.file_name().to_string_lossy().starts_with("run-");
+        let made = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        let old = made.and_then(|made| made.elapsed().ok()).is_some_and(|age| age > DAY);
+        if run && old {
+            // What cannot be removed only takes space.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// The script that becomes the command.

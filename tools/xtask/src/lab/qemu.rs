@@ -32,6 +32,8 @@ pub struct Machine<'a> {
     pub initrd: &'a Path,
     /// Where the kernel's log goes.
     pub log: &'a Path,
+    /// Where it is found afterwards.
+    pub kept_log: &'a Path,
     /// Where QEMU's own messages go.
     pub messages: &'a Path,
     /// Number of CPUs.

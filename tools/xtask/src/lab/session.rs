@@ -30,6 +30,7 @@ pub struct Session {
     timeout: Option<Duration>,
     started: Instant,
     log: PathBuf,
+    kept_log: PathBuf,
     messages: PathBuf,
 }
 
@@ -42,7 +43,7 @@ impl Session {
         let started = Instant::now();
         let mut qemu = Qemu::start(machine)?;
         let Some(streams) = link.accept(&mut qemu.child)? else {
-            return Err(died(machine.messages, machine.log));
+            return Err(died(machine.messages, machine.log, machine.kept_log));
         };
         let (sender, events) = channel();
         let interrupted = sender.clone();
@@ -82,6 +83,7 @@ impl Session {
             timeout: job.timeout,
             started,
             log: machine.log.to_path_buf(),
+            kept_log: machine.kept_log.to_path_buf(),
             messages: machine.messages.to_path_buf(),
         })
     }
@@ -112,7 +114,7 @@ impl Session {
                 }
                 Event::End => ended = true,
                 Event::Drained => self.outputs = self.outputs.saturating_sub(1),
-                Event::Closed => return Err(died(&self.messages, &self.log)),
+                Event::Closed => return Err(died(&self.messages, &self.log, &self.kept_log)),
                 Event::Unread => return Err(Failure::silent(128 + 13).into()),
                 Event::Signal(signal) => {
                     return Err(Failure::silent(128u8.saturating_add(u8::try_from(signal).unwrap_or(0))).into());
@@ -133,8 +135,9 @@ impl Session {
                 Err(Failure::new(failure::TIMEOUT, message).into())
             }
             Err(RecvTimeoutError::Timeout) => Err(failure::host(format!(
-                "the emulated host did not come up within {} s; its kernel's log is in target/lab/kernel.log",
-                limit.as_secs()
+                "the emulated host did not come up within {} s; its kernel's log is in {}",
+                limit.as_secs(),
+                self.kept_log.display()
             ))),
         }
     }
@@ -144,9 +147,10 @@ fn duplicate(stream: &UnixStream) -> Result<UnixStream> {
     stream.try_clone().context("cannot duplicate a socket")
 }
 
-fn died(messages: &Path, log: &Path) -> anyhow::Error {
+fn died(messages: &Path, log: &Path, kept_log: &Path) -> anyhow::Error {
     failure::host(format!(
-        "the emulated host died ({}); its kernel's log is in target/lab/kernel.log",
-        qemu::epitaph(messages, log)
+        "the emulated host died ({}); its kernel's log is in {}",
+        qemu::epitaph(messages, log),
+        kept_log.display()
     ))
 }

@@ -22,6 +22,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// # Errors
 /// When something does not build, or the emulated host died.
 pub fn run(full: bool, filter: Option<&str>) -> Result<Report> {
+    println!("   building");
     let tests = workspace::build(&["test", "--release", "--test", "boots", "--no-run"], "boots")?;
     let tophalf = workspace::build_program("tophalf", "tophalf")?;
     let mut arguments = vec!["--ignored".to_owned()];

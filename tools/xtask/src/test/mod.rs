@@ -13,7 +13,7 @@ use crate::workspace;
 use libtest::Count;
 use step::Report;
 
-/// Steps that are one check each; a filter that names no step leaves them out.
+/// The steps, in their order.
 const STEPS: [&str; 6] = ["fmt", "clippy", "doc", "cargo-test", "loom", "boots"];
 /// Limit for a step that builds and runs; a cold build on two cores takes a few minutes.
 const LIMIT: Duration = Duration::from_secs(3600);
@@ -40,6 +40,7 @@ pub fn main(options: &Options) -> Result<u8> {
     let names = if step.is_some() { None } else { filter };
     let wanted = |name: &str| match (step, names) {
         (Some(step), _) => step == name,
+        // These have no tests to choose from.
         (None, Some(_)) => !["fmt", "clippy", "doc"].contains(&name),
         (None, None) => true,
     };
@@ -60,6 +61,9 @@ pub fn main(options: &Options) -> Result<u8> {
 }
 
 fn run(name: &str, full: bool, filter: Option<&str>) -> Result<Report> {
+    if let Some(remedy) = missing(name) {
+        return Ok(Report::skipped(1, remedy));
+    }
     let mut cargo = workspace::cargo();
     match name {
         "fmt" => step::check(cargo.args(["fmt", "--all", "--check"]), LIMIT),
@@ -74,6 +78,17 @@ fn run(name: &str, full: bool, filter: Option<&str>) -> Result<Report> {
         }
         _ => boots::run(full, filter),
     }
+}
+
+/// What to do when a part of the toolchain that the step needs is not installed.
+fn missing(name: &str) -> Option<String> {
+    let component = match name {
+        "fmt" => "rustfmt",
+        "clippy" => "clippy",
+        _ => return None,
+    };
+    let there = workspace::cargo().args([name, "--version"]).output().is_ok_and(|output| output.status.success());
+    (!there).then(|| format!("no cargo {name}: run `rustup component add {component}`"))
 }
 
 /// Shows the end of what a failed step printed.
