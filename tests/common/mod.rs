@@ -101,7 +101,8 @@ enum Stream {
 
 /// A program that runs, with pipes on its standard streams.
 pub struct Program {
-    child: Child,
+    /// The process.
+    pub child: Child,
     /// Until it is closed.
     pub stdin: Option<ChildStdin>,
     chunks: Receiver<(Stream, Vec<u8>)>,

@@ -125,7 +125,7 @@ fn a_level_entry_can_be_rerouted_while_in_service() {
     assert!(!rig.entry(10).remote_irr());
 }
 
-/// Red without: ending all pins before any is fired again in `IoApic::eoi` (the `ended` array).
+/// Red without: every pin being looked at in `IoApic::eoi`, not just the first that matches.
 #[test]
 fn two_pins_can_share_a_vector() {
     let (rig, mut cpus) = Rig::new(1);

@@ -1,10 +1,20 @@
 //! How a guest ends, and what the program makes of it.
 
+use std::process::Command;
+
 use iced_x86::code_asm::*;
 use x86::platform;
 
+use crate::chips::Mode;
+use crate::common::Program;
 use crate::guest::{Guest, asm};
-use crate::program::{can_run, exit_code, run};
+use crate::program::{can_run, command, exit_code, run};
+use crate::smp::INIT;
+
+/// Exit code of a guest that has reset, and was not to be rebooted.
+const RESET: Option<i32> = Some(32);
+/// Exit code of a guest that can't go on.
+const BROKEN: Option<i32> = Some(36);
 
 /// Red when: `DebugExit::write` or `outcome::of_stop` does not shift.
 #[test]
@@ -19,15 +29,163 @@ fn a_debug_exit_becomes_the_exit_code() {
     }
 }
 
-/// Red when: `Pm::write_port` does not ask for the power to go off.
+fn power_off(g: &mut Guest) {
+    asm!(g;
+        mov dx, u32::from(platform::PM1A_CONTROL);
+        mov ax, u32::from(platform::SLP_TYP_S5) << 10 | 1 << 13;
+        out dx, ax;
+        cli;
+        hlt;
+    );
+}
+
+/// Red when: `Pm::write_port` does not ask for the power to go off; the last output is not drained.
 #[test]
 fn power_off_ends_with_0() {
     if !can_run() {
         return;
     }
-    let guest = Guest::new(|g| {
-        asm!(g; mov dx, u32::from(platform::PM1A_CONTROL); mov ax, u32::from(platform::SLP_TYP_S5) << 10 | 1 << 13; out dx, ax; hlt;);
-    });
-    let finished = run(&guest, &[]);
+    let finished = run(
+        &Guest::new(|g| {
+            g.print("bye");
+            power_off(g);
+        }),
+        &[],
+    );
     assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""));
+    assert_eq!(finished.stdout, b"bye");
+}
+
+/// A way to reset, as port and value.
+const RESETS: [(u16, u8); 2] = [(platform::RESET_CONTROL, 6), (platform::I8042_COMMAND, 0xfe)];
+
+/// Red when: the port is not where it should be on the bus, or `--no-reboot` is not looked at.
+#[test]
+fn a_reset_without_reboot_ends_with_32() {
+    if !can_run() {
+        return;
+    }
+    for (port, value) in RESETS {
+        let guest = Guest::new(|g| {
+            g.out8(port, value);
+            asm!(g; cli; hlt;);
+        });
+        let finished = run(&guest, &["--no-reboot"]);
+        assert_eq!((finished.code, finished.stderr.as_str()), (RESET, ""), "port {port:#x}");
+    }
+}
+
+/// The bootstrap processor's answer to INIT is its reset vector, where firmware would start the machine anew.
+///
+/// Red when: `VcpuThread::init` treats all CPUs alike.
+#[test]
+fn init_to_the_bootstrap_processor_is_a_reset() {
+    if !can_run() {
+        return;
+    }
+    let guest = Guest::with_apic(Mode::XApic, |g| {
+        let online = g.application_processors(|g| g.ipi(0, INIT));
+        g.start_all(2, online);
+        let top = g.here();
+        asm!(g; hlt; jmp top;);
+    });
+    let finished = run(&guest, &["--no-reboot", "--cpus", "2"]);
+    assert_eq!((finished.code, finished.stderr.as_str()), (RESET, ""));
+}
+
+/// What is typed decides what the guest does, since nothing inside tells the first boot from the second. All but one CPU are
+/// busy when it happens.
+///
+/// Red when: the console is not attached to the new machine; a vCPU's thread does not end; memory or a device keeps what
+/// it had (the banner's counter would go up).
+#[test]
+fn a_reset_reboots_the_same_program() {
+    if !can_run() {
+        return;
+    }
+    let guest = Guest::with_apic(Mode::XApic, |g| {
+        let boots = g.cell();
+        let online = g.application_processors(|g| {
+            let top = g.here();
+            asm!(g; pause; jmp top;);
+        });
+        g.start_all(4, online);
+        asm!(g; inc boots.q(););
+        g.report("boot", boots);
+        let wait = g.here();
+        g.in8(platform::COM1 + 5);
+        asm!(g; test al, 1; jz wait;);
+        g.in8(platform::COM1);
+        let [first, second] = RESETS.map(|(port, value)| {
+            g.aside(|g| {
+                g.out8(port, value);
+                asm!(g; cli; hlt;);
+            })
+        });
+        asm!(g; cmp al, u32::from(b'0'); je first; cmp al, u32::from(b'1'); je second;);
+        g.exit(3);
+    });
+    let (_file, command) = command(&guest, &["--cpus", "4"]);
+    let mut program = Program::start(command);
+    for (boot, key) in [b'0', b'1', b'0', b'q'].into_iter().enumerate() {
+        program.wait_for("boot=0000000000000001\n", boot + 1);
+        program.send(&[key]);
+    }
+    let finished = program.finish();
+    assert_eq!((finished.code, finished.stderr.as_str()), (exit_code(3), ""));
+    assert_eq!(finished.stdout, "boot=0000000000000001\n".repeat(4).as_bytes());
+}
+
+/// Red when: `Exit::Shutdown` is taken for something else; the dump leaves the registers out.
+#[test]
+fn a_triple_fault_ends_with_36_and_the_registers() {
+    if !can_run() {
+        return;
+    }
+    for cpus in ["1", "2"] {
+        let guest = Guest::with_apic(Mode::XApic, |g| {
+            let no_idt = g.cell();
+            let fault = g.aside(|g| asm!(g; mov rbx, 0x1234_5678_9abc_def0_u64; lidt ptr(no_idt.address()); ud2;));
+            let online = g.application_processors(|g| asm!(g; jmp fault;));
+            if cpus == "2" {
+                g.start_all(2, online);
+                asm!(g; cli; hlt;);
+            }
+            asm!(g; jmp fault;);
+        });
+        let finished = run(&guest, &["--cpus", cpus]);
+        assert_eq!(finished.code, BROKEN);
+        let place = if cpus == "2" { "vCPU 1" } else { "vCPU 0" };
+        // UD2 is at the instruction pointer.
+        for part in [place, "triple fault", "RIP 0x", "123456789abcdef0", "code [0f, 0b"] {
+            assert!(finished.stderr.contains(part), "{part:?} in {:?}", finished.stderr);
+        }
+        assert!(finished.stderr.lines().count() < 20, "{:?}", finished.stderr);
+    }
+}
+
+/// Red when: SIGTERM is not watched, or a halted vCPU is not woken at the end.
+#[test]
+fn a_signal_ends_a_guest_that_does_nothing() {
+    if !can_run() {
+        return;
+    }
+    for busy in [false, true] {
+        let guest = Guest::new(|g| {
+            g.print("up");
+            let top = g.here();
+            if busy {
+                asm!(g; jmp top;);
+            }
+            asm!(g; cli; hlt; jmp top;);
+        });
+        let (_file, command) = command(&guest, &["--cpus", "2"]);
+        let mut program = Program::start(command);
+        program.wait_for("up", 1);
+        let killed = Command::new("kill").args(["-TERM", &program.id().to_string()]).status();
+        assert!(killed.is_ok_and(|status| status.success()));
+        let finished = program.finish();
+        // By the signal: no code.
+        assert_eq!((finished.code, finished.stderr.as_str()), (None, ""));
+    }
 }

@@ -206,7 +206,11 @@ fn each_nmi_ipi_is_handled_once() {
                 g.report("other", nmis.at(1));
             });
             let report = report(&guest, &["--cpus", "2"]);
-            assert_eq!((report.get("mine"), report.get("other")), (0, u64::from(ROUNDS)), "{mode:?}, halting: {halting}");
+            assert_eq!(
+                (report.get("mine"), report.get("other")),
+                (0, u64::from(ROUNDS)),
+                "{mode:?}, halting: {halting}"
+            );
         }
     }
 }
@@ -244,9 +248,7 @@ fn lowest_priority_reaches_one_cpu_and_the_right_one() {
     const ROUNDS: u32 = 200;
     for &mode in Mode::all() {
         // (task priority of the sender and of the other CPU): who gets it, if that is determined.
-        for (priorities, expected) in
-            [((0, 0), None), ((0x50, 0), Some((0, ROUNDS))), ((0, 0x50), Some((ROUNDS, 0)))]
-        {
+        for (priorities, expected) in [((0, 0), None), ((0x50, 0), Some((0, ROUNDS))), ((0, 0x50), Some((ROUNDS, 0)))] {
             let guest = Guest::with_apic(mode, |g| {
                 let (counts, total) = (g.cells(2), g.cell());
                 g.handler(VECTOR, |g| {

@@ -9,8 +9,11 @@ mod common;
 
 mod chips;
 mod endings;
+mod faults;
 mod guest;
 mod ipi;
+mod level;
 mod program;
+mod serial;
 mod smp;
 mod timers;

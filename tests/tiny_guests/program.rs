@@ -62,6 +62,11 @@ impl Report {
 }
 
 impl Program {
+    /// Its process ID.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Types `bytes` at the guest's serial port.
     pub fn send(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("its input is open");

@@ -252,7 +252,9 @@ fn the_last_output_is_written_before_the_loop_ends() {
     let seen = Arc::clone(&shown);
     let reason = t.run(
         vec![],
-        move |_keyboard, mut screen| drop(screen.read_to_end(&mut seen.lock()).expect("the screen shows it")),
+        move |_keyboard, mut screen| {
+            screen.read_to_end(&mut seen.lock()).expect("the screen shows it");
+        },
         || {},
     );
     assert!(matches!(reason, StopReason::PowerOff));

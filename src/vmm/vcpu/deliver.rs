@@ -5,6 +5,8 @@ use crate::stop::StopReason;
 
 /// The most single steps towards an interrupt window before the guest runs freely again.
 const MOST_STEPS: u32 = 128;
+/// Opcode of HLT.
+const HLT: u8 = 0xf4;
 
 /// Single-stepping towards an interrupt window, on hosts that report one late: a few thousand instructions late where
 /// KVM interprets the guest's kernel, and by chance never for a guest that opens it for moments only.
@@ -47,16 +49,27 @@ impl VcpuThread {
         Ok(())
     }
 
-    /// Single-steps while something waits for a window, but only in kernel mode: in user mode a step's trap would reach
-    /// the guest on such hosts.
+    /// Single-steps while something waits for a window, where that changes nothing for the guest.
     fn step(&mut self, waiting: bool) -> Result<(), StopReason> {
-        let wanted = waiting && self.steps.taken < MOST_STEPS && self.cpu.sregs()?.cs.selector & 3 == 0;
+        let wanted = waiting && self.steps.taken < MOST_STEPS && self.can_step()?;
         self.steps.taken = if wanted { self.steps.taken + 1 } else { 0 };
         if wanted != self.steps.on {
             self.cpu.set_debug(wanted)?;
             self.steps.on = wanted;
         }
         Ok(())
+    }
+
+    /// Not in user mode, where a step's trap would reach the guest on such hosts. Not over a HLT: they report the step
+    /// first, and the HLT one instruction late, in the handler of what has ended it. Not while the last exit may end in
+    /// an exception: its frame would keep our trap flag.
+    fn can_step(&self) -> Result<bool, StopReason> {
+        let cs = self.cpu.sregs()?.cs;
+        if cs.selector & 3 != 0 || !self.cpu.injection_safe() {
+            return Ok(false);
+        }
+        let code = self.code(cs.base.wrapping_add(self.cpu.regs()?.rip));
+        Ok(code.is_none_or(|code| code.first() != Some(&HLT)))
     }
 
     fn wants_to_interrupt(&self) -> bool {

@@ -113,7 +113,7 @@ impl VcpuThread {
     }
 
     /// The bytes at a linear address, as far as they are in memory and on one page.
-    fn code(&self, linear: u64) -> Option<Vec<u8>> {
+    pub(super) fn code(&self, linear: u64) -> Option<Vec<u8>> {
         let physical = self.cpu.translate(linear)?;
         let mut code = vec![0; CODE.min(0x1000 - (physical & 0xfff) as usize)];
         self.core.shared.memory.read_slice(&mut code, GuestAddress(physical)).ok()?;

@@ -11,8 +11,8 @@ use crate::assets::{self, Kernel};
 use crate::cpio::Archive;
 use crate::failure;
 
-/// Modules the emulated host loads: its /dev/kvm, and the ports it talks to us through.
-const MODULES: [&str; 3] = ["virtio_pci", "virtio_console", "kvm_amd"];
+/// Modules the emulated host loads, each list on a CPU of its own: the ports it talks to us through, and /dev/kvm.
+const MODULES: [(&str, &[&str]); 2] = [("ports", &["virtio_pci", "virtio_console"]), ("kvm", &["kvm_amd"])];
 
 /// What goes into the archive beside busybox and the modules.
 pub struct Contents<'a> {
@@ -34,7 +34,7 @@ pub struct Contents<'a> {
 /// When a file cannot be read (exit code 2), or the kernel lacks a module (exit code 4).
 pub fn build(busybox: &Path, kernel: &Kernel, contents: &Contents) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
-    for directory in ["dev", "proc", "sys", "tmp", "run", "root", "etc", "lab/modules", "usr/bin", "sbin"] {
+    for directory in ["dev", "proc", "sys", "tmp", "run", "root", "etc", "usr/bin", "sbin"] {
         archive.directory(directory);
     }
     archive.character_device("dev/console", 5, 1);
@@ -48,13 +48,15 @@ pub fn build(busybox: &Path, kernel: &Kernel, contents: &Contents) -> Result<Vec
     }
     archive.symlink("usr/bin/env", "../../bin/busybox");
 
-    let mut order = String::new();
-    for file in kernel.modules(&MODULES)? {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        archive.file(&format!("lab/modules/{name}"), 0o644, &read(&file)?);
-        order += &format!("{name}\n");
+    for (list, modules) in MODULES {
+        let mut order = String::new();
+        for file in kernel.modules(modules)? {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            archive.file(&format!("lab/{list}/{name}"), 0o644, &read(&file)?);
+            order += &format!("{name}\n");
+        }
+        archive.file(&format!("lab/{list}/order"), 0o644, order.as_bytes());
     }
-    archive.file("lab/modules/order", 0o644, order.as_bytes());
 
     archive.file("init", 0o755, include_bytes!("init.sh"));
     archive.file("lab/run", 0o755, contents.script.as_bytes());

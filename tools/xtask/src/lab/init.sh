@@ -17,7 +17,12 @@ ln -s /proc/self/fd/2 /dev/stderr
 hostname lab
 ip link set lo up
 
-while read -r module; do insmod "/lab/modules/$module"; done </lab/modules/order
+load() {
+    while read -r module; do insmod "/lab/$1/$module"; done <"/lab/$1/order"
+}
+load ports & ports=$!
+load kvm & kvm=$!
+wait $ports $kvm
 dmesg -n 8
 
 # A port shows up a moment after its driver is loaded; ctl is announced last.
@@ -50,7 +55,7 @@ end_sessions() {
     for stat in /proc/[0-9]*/stat; do
         read -r line 2>/dev/null <"$stat" || continue
         set -- "${line%% *}" ${line##*) }
-        [ "$5" = 0 ] || kill -9 "$1"
+        [ "$5" = 0 ] || kill -9 "$1" 2>/dev/null
     done
 }
 
