@@ -43,7 +43,7 @@ fn usage(error: &clap::Error) -> ExitCode {
             ExitCode::from(vmm::exit_code::USAGE)
         }
         _ => {
-            eprintln!("tophalf: {}; see 'tophalf --help'", outcome::first_paragraph(&error.to_string()));
+            outcome::complain(format_args!("{}; see 'tophalf --help'", outcome::first_paragraph(&error.to_string())));
             ExitCode::from(vmm::exit_code::USAGE)
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Our own codes are even; every odd one is the debug exit's, `(value << 1) | 1`. README.md lists them.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 use vmm::{Error, StopReason, exit_code};
@@ -13,12 +15,12 @@ pub fn of_stop(reason: StopReason) -> ExitCode {
         StopReason::Reset => ExitCode::from(exit_code::RESET),
         StopReason::DebugExit(value) => ExitCode::from(value.wrapping_shl(1) | 1),
         StopReason::TripleFault(state) | StopReason::InternalError(state) => {
-            eprintln!("tophalf: the guest can't go on: {state}");
+            complain(format_args!("the guest can't go on: {state}"));
             ExitCode::from(exit_code::GUEST_BROKEN)
         }
         StopReason::Host(e) => of_error(&e),
         StopReason::Panic => {
-            eprintln!("tophalf: a vCPU's thread panicked (see above); please report this as a bug");
+            complain("a vCPU's thread panicked (see above); please report this as a bug");
             ExitCode::from(exit_code::HOST)
         }
         StopReason::Signal(signal) => {
@@ -31,8 +33,13 @@ pub fn of_stop(reason: StopReason) -> ExitCode {
 
 /// The exit code for an error, after its one line.
 pub fn of_error(error: &Error) -> ExitCode {
-    eprintln!("tophalf: {error}");
+    complain(error);
     ExitCode::from(error.exit_code())
+}
+
+/// Says on stderr what is wrong; if nobody can hear it, the exit code still tells.
+pub fn complain(message: impl Display) {
+    let _ = writeln!(std::io::stderr(), "tophalf: {message}");
 }
 
 /// clap's message up to the first blank line, on one line, without its "error: ".

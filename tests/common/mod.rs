@@ -11,10 +11,8 @@ use std::time::{Duration, Instant};
 /// After this long a child has hung. A guest here takes seconds at most, even when several share two cores.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the fake kernel's protected-mode part goes; its 64-bit entry point is [`ENTRY`] bytes into it.
+/// Where the fake kernel's protected-mode part goes.
 pub const LOAD: u64 = 0x100_0000;
-/// The 64-bit entry point, from [`LOAD`].
-pub const ENTRY: usize = 0x200;
 /// Bytes of the real-mode part: a boot sector and two setup sectors.
 const SETUP: usize = 3 * 512;
 const PARAGRAPH: usize = 16;

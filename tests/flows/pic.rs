@@ -15,7 +15,7 @@ fn virtual_wire(cpus: usize) -> (Rig, Vec<Cpu>) {
 }
 
 /// Red without: `gsi_to_pic_input` in `Interrupts::set_level`; `post_lint0` in `drive_pic_output`; LINT0 in
-/// `LocalApic::collect`; the new rise after an acknowledge in `acknowledge_pic`.
+/// `LocalApic::collect`.
 #[test]
 fn the_bsp_gets_the_pics_vectors_through_lint0() {
     let (rig, mut cpus) = virtual_wire(2);
@@ -96,6 +96,27 @@ fn pin_0_takes_the_pics_output_as_extint_to_any_vcpu() {
     four.set(true);
     four.set(false);
     assert_eq!(cpus[1].interrupt(), None, "asked, and withdrawn");
+}
+
+/// In automatic EOI mode the next request is there as soon as one is acknowledged.
+///
+/// Red without: the new rise after an acknowledge in `acknowledge_pic`, on either of its two ways.
+#[test]
+fn what_waits_behind_an_acknowledged_request_asks_again() {
+    for pin_0 in [false, true] {
+        let (rig, mut cpus) = if pin_0 { Rig::new(1) } else { virtual_wire(1) };
+        if pin_0 {
+            rig.route(0, edge(0, 0).with_delivery_mode(DeliveryMode::ExtInt as u8));
+        }
+        rig.write_pic(platform::PIC_MASTER, 0x11);
+        for word in [PIC_BASE, 4, 0x03, 0x00] {
+            rig.write_pic(platform::PIC_MASTER + 1, word);
+        }
+        let mut lines = [3, 4, 5].map(|irq| rig.isa_line(irq));
+        lines.iter_mut().for_each(|line| line.set(true));
+        let vectors: Vec<_> = std::iter::from_fn(|| cpus[0].interrupt()).collect();
+        assert_eq!(vectors, [3, 4, 5].map(|irq| PIC_BASE + irq), "through pin 0: {pin_0}");
+    }
 }
 
 /// Red without: `lint0.rose` in `LocalApic::collect`.

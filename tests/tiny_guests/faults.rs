@@ -5,7 +5,7 @@ use iced_x86::code_asm::*;
 use x86::apic::reg;
 use x86::platform;
 
-use crate::chips::{Mode, x2apic_msr};
+use crate::chips::{Mode, NMI, x2apic_msr};
 use crate::guest::{Cell, Guest, asm};
 use crate::program::{Report, can_run, report};
 
@@ -161,6 +161,11 @@ fn none_is_lost_to_single_step_traps() {
     if !can_run() {
         return;
     }
+    let features = kvm::Kvm::open().and_then(|kvm| kvm::probe::HostFeatures::probe(&kvm));
+    if !features.is_ok_and(|features| features.exact_interrupt_window) {
+        println!("SKIPPED: on this host we step the guest ourselves, and KVM then drops the guest's own trap flag");
+        return;
+    }
     for source in [Source::Timer, Source::Ipi] {
         let report = interrupts_during(
             Mode::XApic,
@@ -183,20 +188,61 @@ fn none_is_lost_to_single_step_traps() {
         assert_none_lost(&report);
     }
 }
+
+/// Interrupts on for one instruction of twenty, where a host that interprets the guest may never see it; NMIs meanwhile.
+///
+/// Red when: `Steps` does nothing on such a host; it steps over what delivers an NMI or an exception, whose frame then
+/// has our trap flag (the guest meets a #DB); a step over HLT is taken for a halt.
 #[test]
-fn zz_tf() {
-    let guest = Guest::new(|g| {
-        g.raw_handler(1, |g| asm!(g; inc rdi; iretq;));
-        asm!(g; xor edi, edi; pushfq; or dword_ptr(rsp), TRAP; popfq; nop; nop; nop; nop; pushfq; pop rbx; mov rcx, 5u64;);
-        g.out8(platform::POST, 0);
-        g.out8(platform::POST, 0);
-        asm!(g; mov eax, dword_ptr(r14); mov eax, dword_ptr(r14););
-        asm!(g; mov rbp, rdi;);
-        asm!(g; pushfq; and dword_ptr(rsp), !TRAP; popfq;);
-        asm!(g; mov rax, rbp;);
-        g.report_rax("traps");
-        asm!(g; mov rax, rbx;);
-        g.report_rax("flags");
-    });
-    println!("{:?}", crate::program::run(&guest, &[]));
+fn none_is_lost_in_narrow_windows() {
+    if !can_run() {
+        return;
+    }
+    for &mode in Mode::all() {
+        for halting in [false, true] {
+            let guest = Guest::with_apic(mode, |g| {
+                let (count, nmis, done) = (g.cell(), g.cell(), g.cell());
+                g.handler(2, |g| {
+                    // The one exception of this guest, in the NMI's handler.
+                    asm!(g; inc nmis.q(); ud2;);
+                });
+                g.raw_handler(6, |g| asm!(g; add qword_ptr(rsp), 2; iretq;));
+                g.handler(VECTOR, |g| {
+                    asm!(g; inc count.q(););
+                    g.eoi();
+                });
+                let online = g.application_processors(|g| {
+                    asm!(g; xor ebx, ebx;);
+                    let top = g.here();
+                    // Both at once, then one after the other.
+                    g.ipi(0, VECTOR.into());
+                    g.ipi(0, NMI);
+                    asm!(g; inc rbx;);
+                    g.spin_until(count, None);
+                    g.spin_until(nmis, None);
+                    asm!(g; cmp ebx, INTERRUPTS; jb top; mov done.q(), 1;);
+                });
+                g.start_all(2, online);
+                let top = g.here();
+                asm!(g; cli;);
+                for _ in 0..20 {
+                    asm!(g; nop;);
+                }
+                asm!(g; sti;);
+                if halting {
+                    asm!(g; hlt;);
+                } else {
+                    asm!(g; nop;);
+                }
+                asm!(g; cli; cmp count.q(), INTERRUPTS as i32; jb top;);
+                g.spin_until(nmis, INTERRUPTS);
+                g.spin_until(done, 1);
+                g.report("interrupts", count);
+                g.report("nmis", nmis);
+            });
+            let report = report(&guest, &["--cpus", "2"]);
+            let counts = (report.get("interrupts"), report.get("nmis"));
+            assert_eq!(counts, (u64::from(INTERRUPTS), u64::from(INTERRUPTS)), "{mode:?}, halting: {halting}");
+        }
+    }
 }

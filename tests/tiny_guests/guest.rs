@@ -13,13 +13,15 @@ use iced_x86::code_asm::*;
 use x86::platform;
 
 use crate::chips::Mode;
-use crate::common::{self, ENTRY, LOAD};
+use crate::common::{self, LOAD};
 
 /// Debug exit value of a guest that did what it was to do.
 pub const DONE: u8 = 0;
 /// Debug exit value of a guest that met an interrupt or exception nobody expected.
 pub const UNEXPECTED: u8 = 0x7f;
 
+/// The 64-bit entry point, from the load address.
+const ENTRY: usize = 0x200;
 /// Offset of the interrupt descriptor table in the image; the code ends before it.
 const IDT: usize = 0x1_0000;
 const VECTORS: usize = 256;

@@ -13,6 +13,7 @@ mod faults;
 mod guest;
 mod ipi;
 mod level;
+mod nonsense;
 mod program;
 mod serial;
 mod smp;

@@ -18,6 +18,8 @@ const DATA_SELECTOR: u32 = 0x18;
 
 /// ICR shorthand: everyone but the sender.
 pub const ALL_BUT_SELF: u32 = 3 << 18;
+/// ICR shorthand: everyone.
+pub const ALL: u32 = 2 << 18;
 /// ICR shorthand: the sender.
 pub const MYSELF: u32 = 1 << 18;
 /// ICR: logical destination.

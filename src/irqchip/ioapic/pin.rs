@@ -101,6 +101,7 @@ impl Pin {
     pub(super) fn write_high(&mut self, value: u32, sink: &mut dyn MessageSink) {
         let kept = self.entry.into_bits() & u64::from(u32::MAX);
         self.entry = RedirectionEntry::from_bits(kept | u64::from(value & HIGH_WRITABLE) << 32);
+        self.undamp();
         self.evaluate(false, sink);
     }
 

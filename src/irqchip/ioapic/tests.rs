@@ -56,7 +56,7 @@ impl Bench {
         self.register(REG_TABLE + 2 * pin, value);
     }
 
-    fn high(&mut self, pin: u8, value: u32) {
+    pub(super) fn high(&mut self, pin: u8, value: u32) {
         self.register(REG_TABLE + 2 * pin + 1, value);
     }
 

@@ -266,8 +266,11 @@ impl LocalApic {
         events
     }
 
-    /// Accepts a request from this vCPU itself: a self-IPI, the timer, an LVT entry.
+    /// Accepts a request from this vCPU itself: a self-IPI, the timer, an LVT entry. A globally disabled APIC takes none.
     pub fn accept(&mut self, vector: u8, trigger: TriggerMode) {
+        if self.mode == Mode::Disabled {
+            return;
+        }
         if vector < vector::FIRST_LEGAL {
             self.error(Esr::RECEIVE_ILLEGAL_VECTOR);
             return;

@@ -266,6 +266,19 @@ fn software_disable_keeps_what_is_pending_and_in_service() {
     assert_eq!(apic.eoi(), Effect::Eoi(0x41));
 }
 
+/// Found by the reference model: what was accepted directly while globally disabled sat in IRR, claimed to wait for a
+/// lower TPR, and would have come as a ghost after the next enabling.
+#[test]
+fn a_request_to_a_globally_disabled_apic_is_no_ghost_after_the_next_enabling() {
+    let mut apic = xapic();
+    assert_eq!(apic.write_base(apic.base() & !ENABLE), Ok(Effect::Readdressed));
+    apic.accept(0x71, LEVEL);
+    apic.accept(3, EDGE);
+    assert!(!apic.blocked_by_tpr());
+    assert_eq!(apic.write_base(apic.base() | ENABLE), Ok(Effect::Readdressed));
+    assert_eq!(apic, LocalApic::new(config()));
+}
+
 #[test]
 fn a_globally_disabled_apic_takes_and_gives_nothing() {
     let mut apic = xapic();

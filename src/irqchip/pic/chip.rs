@@ -24,6 +24,8 @@ pub(super) const SPURIOUS: u8 = 7;
 /// One 8259A. [`super::PicPair`] drives it; the accessors are for tracing.
 #[derive(Debug, Clone)]
 pub struct Pic8259 {
+    /// The SP pin says that this is a slave: its ICW3 is an ID, not a map.
+    is_slave: bool,
     /// The IR pins now.
     lines: u8,
     /// Edge sense: the pin rose and has neither fallen nor been acknowledged since. A subset of `lines`.
@@ -50,8 +52,9 @@ pub struct Pic8259 {
 
 impl Pic8259 {
     /// A chip just powered on; `elcr_mask` says which inputs the ELCR can make level triggered.
-    pub(super) fn new(elcr_mask: u8) -> Self {
+    pub(super) fn new(is_slave: bool, elcr_mask: u8) -> Self {
         Self {
+            is_slave,
             lines: 0,
             latch: 0,
             isr: 0,
@@ -109,7 +112,7 @@ impl Pic8259 {
 
     /// Back to power on. The pins stay as their drivers hold them.
     pub(super) fn reset(&mut self) {
-        *self = Self { lines: self.lines, ..Self::new(self.elcr_mask) };
+        *self = Self { lines: self.lines, ..Self::new(self.is_slave, self.elcr_mask) };
     }
 
     pub(super) fn set_line(&mut self, input: u8, level: bool) {
@@ -201,15 +204,15 @@ impl Pic8259 {
         self.base | level & 7
     }
 
-    /// Whether this chip, a master, leaves the vector for `level` to a slave.
+    /// Whether this chip is a master and leaves the vector for `level` to a slave.
     pub(super) fn has_slave(&self, level: u8) -> bool {
-        !self.icw1.contains(Icw1::SNGL) && self.icw3 & 1 << (level & 7) != 0
+        !self.is_slave && !self.icw1.contains(Icw1::SNGL) && self.icw3 & 1 << (level & 7) != 0
     }
 
     /// Whether this chip, a slave, answers when the cascade lines say `level`.
     pub(super) fn is_slave_on(&self, level: u8) -> bool {
         // In single mode there is no ICW3 and ICW1 has left the ID at 7.
-        self.icw3 & 7 == level
+        self.is_ready() && self.icw3 & 7 == level
     }
 
     /// Inputs that are level triggered.

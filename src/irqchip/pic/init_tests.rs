@@ -92,6 +92,36 @@ fn an_input_that_icw3_gives_to_an_absent_slave_has_no_vector() {
     assert_eq!(pic.acknowledge(), 0xff);
 }
 
+/// Found by the reference model: the cascade lines carry the number of the master's input to the slave, whichever
+/// input its INT is wired to.
+#[test]
+fn a_slave_answers_to_its_id_on_any_input() {
+    let mut pic = linux();
+    for (command, data, icw3) in [(MasterCommand, MasterData, 0x0c), (SlaveCommand, SlaveData, 0x03)] {
+        pic.write(command, 0x11);
+        for word in [0x20, icw3, 0x01] {
+            pic.write(data, word);
+        }
+    }
+    pic.write(SlaveCommand, 0x11);
+    for word in [0x28, 0x03] {
+        pic.write(SlaveData, word);
+    }
+    let again = |pic: &mut PicPair| {
+        pic.write(MasterCommand, EOI);
+        pic.set_line(3, false);
+        pic.set_line(3, true);
+        pic.acknowledge()
+    };
+    assert_eq!(again(&mut pic), 0xff, "its initialisation is not over");
+    pic.write(SlaveData, 0x01);
+    assert_eq!(again(&mut pic), 0x2f, "it has no request: the default IR15");
+    // Its INT, a request on the master's IR2, is not what is acknowledged.
+    pic.write(MasterData, 1 << 2);
+    pic.set_line(12, true);
+    assert_eq!(again(&mut pic), 0x2c);
+}
+
 #[test]
 fn icw1_clears_everything_but_the_elcr() {
     let mut pic = with_icw4(AEOI, 0);

@@ -7,7 +7,8 @@
 //! before the acknowledge takes its INT with it. A caller that looks at [`PicPair::output`] and acknowledges under
 //! one lock therefore never sees a spurious interrupt, however slow the vCPU is; one that acknowledges what it saw
 //! earlier gets the default IR7, as a CPU does whose INTA crosses the fall. The default IR15 needs a fall between the
-//! two INTA cycles, which [`PicPair::acknowledge`] runs as one.
+//! two INTA cycles, which [`PicPair::acknowledge`] runs as one, or ICW3s that give the slave an ID and the master a
+//! slave on some input that the slave's INT is not wired to: the cascade lines carry the ID to it all the same.
 //!
 //! **Edges must be held.** An edge-triggered input is a request while it stays high; a pulse that is over before the
 //! acknowledge asked for nothing. A device that ticks (a PIT in mode 2) therefore falls and rises, in this order.
@@ -91,7 +92,7 @@ impl Default for PicPair {
 impl PicPair {
     /// A pair just powered on: all lines low, uninitialised (INTR low until the guest's ICWs).
     pub fn new() -> Self {
-        Self { master: Pic8259::new(ELCR_MASTER_MASK), slave: Pic8259::new(ELCR_SLAVE_MASK) }
+        Self { master: Pic8259::new(false, ELCR_MASTER_MASK), slave: Pic8259::new(true, ELCR_SLAVE_MASK) }
     }
 
     /// Machine reset: registers as at power on, ELCR too. Lines keep the levels that their drivers hold.
@@ -180,7 +181,7 @@ impl PicPair {
         };
         let vector = if !self.master.has_slave(level) {
             self.master.vector(level)
-        } else if level == CASCADE_IRQ && self.slave.is_slave_on(level) {
+        } else if self.slave.is_slave_on(level) {
             self.acknowledge_slave()
         } else {
             FLOATING_BUS

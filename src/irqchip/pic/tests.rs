@@ -448,6 +448,17 @@ fn special_fully_nested_mode_is_for_inputs_with_slaves() {
     assert!(!pic.output(), "IR5 still asks, but waits for its EOI");
 }
 
+/// Found by the reference model: the slave's ICW3 is its ID, 2, and not a map with a slave on IR1.
+#[test]
+fn special_fully_nested_mode_in_a_slave_nests_nothing() {
+    let mut pic = with_icw4(0, SFNM);
+    pic.write(ElcrSlave, 1 << 1);
+    raise(&mut pic, &[9]);
+    assert_eq!(pic.acknowledge(), 0x29);
+    pic.write(MasterCommand, EOI);
+    assert!(!pic.output(), "IRQ 9 still asks, but waits for its EOI");
+}
+
 #[test]
 fn inputs_that_do_not_exist_are_ignored() {
     let mut pic = linux();

@@ -26,6 +26,7 @@ impl VcpuThread {
     pub(super) fn deliver(&mut self) -> Result<(), StopReason> {
         if std::mem::take(&mut self.nmi) | self.core.apic.take_nmi() {
             self.cpu.nmi()?;
+            self.nmi_given = true;
             self.activity = Activity::Running;
         }
         if self.wants_to_interrupt() && self.cpu.ready_for_interrupt() {

@@ -44,6 +44,8 @@ pub struct VcpuThread {
     cpu: kvm::Vcpu,
     activity: Activity,
     nmi: bool,
+    /// KVM was given an NMI, and may still have it.
+    nmi_given: bool,
     tsc: GuestTsc,
     /// Look again soon: a request waits, and the host may not tell when its time has come. (The same goes for a TSC
     /// deadline on a host whose TSC is not steady.)
@@ -78,6 +80,7 @@ impl VcpuThread {
             cpu,
             activity,
             nmi: false,
+            nmi_given: false,
             tsc,
             look_again: false,
             exact_windows,
@@ -245,7 +248,7 @@ impl VcpuThread {
     fn finish(&mut self, after: After) -> Result<(), StopReason> {
         match after {
             After::Nothing => {}
-            After::Halt => self.activity = Activity::Halted,
+            After::Halt => self.halt()?,
             After::ApicBase(value) => {
                 self.complete()?;
                 self.cpu.set_apic_base(value)?;
@@ -254,6 +257,20 @@ impl VcpuThread {
             After::TscAdjust(value) => self.tsc.write_adjust(&mut self.cpu, value)?,
             After::TripleFault => return Err(StopReason::TripleFault(self.dump("triple fault"))),
             After::Broken(why) => return Err(StopReason::InternalError(self.dump(&why))),
+        }
+        Ok(())
+    }
+
+    /// HLT; but where KVM interprets the guest, an NMI can be late by more than the way to the HLT that it should have
+    /// ended.
+    fn halt(&mut self) -> Result<(), StopReason> {
+        self.activity = Activity::Halted;
+        if self.nmi_given {
+            let nmi = self.cpu.events()?.nmi;
+            self.nmi_given = nmi.pending != 0;
+            if self.nmi_given && nmi.masked == 0 {
+                self.activity = Activity::Running;
+            }
         }
         Ok(())
     }

@@ -118,14 +118,4 @@ pub fn epitaph(messages: &Path, log: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::parse_version;
-
-    #[test]
-    fn versions_are_read_as_qemu_prints_them() {
-        assert_eq!(parse_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)"), Some((7, 2)));
-        assert_eq!(parse_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright"), Some((10, 0)));
-        assert_eq!(parse_version("QEMU emulator version 9"), None);
-        assert_eq!(parse_version(""), None);
-    }
-}
+mod tests;
