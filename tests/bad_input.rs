@@ -290,7 +290,7 @@ fn a_dev_kvm_that_is_something_else() {
 #[test]
 fn a_kernel_that_this_user_may_not_read() {
     let kernel = good_kernel();
-    let shut = std::fs::set_permissions(kernel.path(), std::fs::Permissions::from_mode(0));
+    let shut = std::fs::set_permissions(kernel.path(), std::fs::Permissions::from_mode(0o000));
     shut.expect("it is ours");
     let name = kernel.path().to_string_lossy().into_owned();
     // Root may read everything, and others may have no KVM: then there is nobody to try it as.

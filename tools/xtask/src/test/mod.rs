@@ -14,19 +14,21 @@ use libtest::Count;
 use step::Report;
 
 /// The steps, in their order.
-const STEPS: [&str; 6] = ["fmt", "clippy", "doc", "cargo-test", "loom", "boots"];
+const STEPS: [&str; 7] = ["fmt", "clippy", "doc", "cargo-test", "loom", "reference", "boots"];
+/// The chips against their reference models, in a release build for as many operations as [`reference_operations`] says.
+const REFERENCE_TESTS: [&str; 3] = ["reference_pic", "reference_ioapic", "reference_lapic"];
 /// Limit for a step that builds and runs; a cold build on two cores takes a few minutes.
 const LIMIT: Duration = Duration::from_secs(3600);
 /// Lines shown of what a failed step printed.
 const SHOWN: usize = 200;
 
-/// Run every test: fmt, clippy, doc, unit and integration tests, loom, boots in the emulated host.
+/// Run every test: fmt, clippy, doc, unit and integration tests, loom, reference models, boots in the emulated host.
 #[derive(Args)]
 pub struct Options {
-    /// Also the long runs: 20 boots where otherwise 5 do
+    /// Also the long runs: 20 boots where otherwise 5 do, ten times the operations against the reference models
     #[arg(long)]
     full: bool,
-    /// Only this step (fmt, clippy, doc, cargo-test, loom, boots), or only tests whose name contains this
+    /// Only this step (fmt, clippy, doc, cargo-test, loom, reference, boots), or only tests whose name contains this
     filter: Option<String>,
 }
 
@@ -76,8 +78,20 @@ fn run(name: &str, full: bool, filter: Option<&str>) -> Result<Report> {
             cargo.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", workspace::target().join("loom"));
             step::tests(&mut cargo, LIMIT)
         }
+        "reference" => {
+            cargo.args(["test", "--release"]).args(REFERENCE_TESTS.iter().flat_map(|test| ["--test", test]));
+            cargo.args(["--no-fail-fast", "--"]).args(filter);
+            cargo.env("TOPHALF_REFERENCE_OPS", reference_operations(full).to_string());
+            step::tests(&mut cargo, LIMIT)
+        }
         _ => boots::run(full, filter),
     }
+}
+
+/// Operations for each of the three reference models: 100 million in all, with `--full` a billion.
+fn reference_operations(full: bool) -> u64 {
+    let all: u64 = if full { 1_000_000_000 } else { 100_000_000 };
+    all.div_ceil(REFERENCE_TESTS.len() as u64)
 }
 
 /// What to do when a part of the toolchain that the step needs is not installed.
