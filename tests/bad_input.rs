@@ -228,7 +228,10 @@ fn as_nobody(arguments: &[&str]) -> Option<Finished> {
     let program = Path::new(env!("CARGO_BIN_EXE_tophalf"));
     let works = setpriv(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !works.is_ok_and(|status| status.success()) {
-        println!("SKIPPED: {} can't be run as user {NOBODY} (needs root, setpriv and a readable path)", program.display());
+        println!(
+            "SKIPPED: {} can't be run as user {NOBODY} (needs root, setpriv and a readable path)",
+            program.display()
+        );
         return None;
     }
     let mut command = setpriv(program);
@@ -296,7 +299,8 @@ fn a_kernel_that_this_user_may_not_read() {
     // Root may read everything, and others may have no KVM: then there is nobody to try it as.
     let mut command = tophalf();
     command.args(["run", &name]);
-    let finished = if std::fs::File::open(kernel.path()).is_err() { Some(run(command, b"")) } else { as_nobody(&["run", &name]) };
+    let finished =
+        if std::fs::File::open(kernel.path()).is_err() { Some(run(command, b"")) } else { as_nobody(&["run", &name]) };
     match finished {
         Some(finished) if finished.code == Some(HOST) && finished.stderr.contains("/dev/kvm") => {
             println!("SKIPPED: a user who may not read the file may not use /dev/kvm either");

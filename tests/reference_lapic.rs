@@ -2,8 +2,8 @@
 //! Intel SDM alone, as naively as possible, and a seeded random driver runs both on the same register, message, pin,
 //! priority and clock trace and compares, after each operation, everything that the guest or the machine can see.
 //!
-//! `TOPHALF_REFERENCE_OPS` is the number of operations, `TOPHALF_REFERENCE_SEED` the seed (else one fixed and one of the
-//! day run half each). A divergence is shrunk and printed as a test to paste into this file.
+//! `TOPHALF_REFERENCE_OPS` is the number of operations, `TOPHALF_REFERENCE_SEED` the seed (else one fixed and one of
+//! the day run half each). A divergence is shrunk and printed as a test to paste into this file.
 
 #[path = "reference_lapic/choices.rs"]
 mod choices;
@@ -80,7 +80,7 @@ fn a_divergence_is_found_shrunk_to_what_it_needs_and_told_as_a_test() {
     let mut pair = Pair::new(variant, (0, 0));
     pair.program.accept(0x40, x86::apic::TriggerMode::Edge);
     assert!(shrink::apply(&mut pair, Op::TakeNmi).is_err());
-    // Of a trace that fails for one operation in the middle, that one is left.
+    // Of a trace that fails for one operation in the middle (a read too long for us: a panic), that one is left.
     let mut trace = vec![Op::Eoi; 50];
     trace[20] = Op::MmioRead(0x30, 9);
     let (start, shrunk) = shrink::shrink(variant, (5, 5), trace);

@@ -54,6 +54,7 @@ impl Machine {
     pub fn new(config: &Config, host: &Host) -> Result<Self, Error> {
         let apic_ids: Vec<u32> = (0..config.cpus).collect();
         let ram = GuestRam::new(config.memory)?;
+        host.check_memory(&ram)?;
         let boot_state = load(config, &ram, &apic_ids)?;
 
         let clock = Clock::start();

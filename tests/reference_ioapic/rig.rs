@@ -105,7 +105,7 @@ impl<E: Ear> Rig for IoApicRig<E> {
         let ended = || self.reference.in_service(answers as usize % 24).unwrap_or(0x31);
         match random.below(10_000) {
             0 => Op::Reset,
-            1 if answers.is_multiple_of(4) => {
+            1 if answers.is_multiple_of(2) => {
                 self.plan_storm(random);
                 Op::Wait(random.below(1_000))
             }
@@ -307,20 +307,24 @@ impl<E: Ear> IoApicRig<E> {
         let count = random.one_of(&[9_998, 9_999, 10_000, 10_001, 10_001, 10_001]);
         self.plan.push_back(Op::Eois(vector, count, ALL));
         for _ in 0..random.below(4) {
-            let op = match random.below(8) {
+            let op = match random.below(9) {
                 0 => Op::Eoi(vector, ALL),
                 1 => Op::Eoi(vector, 0),
                 2 => Op::DestinationsChanged(ALL),
                 3 => Op::Line(pin as u8, random.chance(1, 2), ALL),
                 4 => Op::Write(WINDOW, 4, entry, random.one_of(&[0, ALL])),
                 5 => Op::Wait(random.below(10_000_001)),
+                6 => {
+                    self.plan.push_back(Op::Write(SELECT, 1, 0x11 + 2 * pin, ALL));
+                    Op::Write(WINDOW, 4, some_high(random), random.one_of(&[0, ALL]))
+                }
                 _ => Op::Expire(random.one_of(&[0, ALL])),
             };
             self.plan.push_back(op);
         }
         self.plan.push_back(Op::Wait(random.one_of(&[9_999_999, 10_000_000, 20_000_000])));
         self.plan.push_back(Op::Expire(random.one_of(&[0, ALL, ALL, ALL])));
-        self.plan.push_back(Op::Eois(vector, random.one_of(&[1, 100, 10_001]), ALL));
+        self.plan.push_back(Op::Eois(vector, random.one_of(&[1, 2, 100, 100, 10_001]), ALL));
     }
 }
 

@@ -309,8 +309,8 @@ impl Pair {
         Ok(())
     }
 
-    /// Everything that shows; whether anything had changed. Registers are read again only if one of the two has changed in any bit since they were
-    /// last found alike, or could change with time alone.
+    /// Everything that shows; whether anything had changed. Registers are read again only if one of the two has changed
+    /// in any bit since they were last found alike; the current count, which time alone changes, always.
     fn compare(&mut self) -> Result<bool, String> {
         let (program, reference) = (&mut self.program, &mut self.reference);
         let count = if reference.extended { 0x839 } else { 0x390 };

@@ -23,7 +23,7 @@ fn a_debug_exit_becomes_the_exit_code() {
         return;
     }
     for value in [0, 1, 0x55, 0x7f] {
-        let finished = run(&Guest::new(|g| g.exit(value)), &[]);
+        let finished = run(&Guest::image(|g| g.exit(value)), &[]);
         assert_eq!((finished.code, finished.stderr.as_str()), (exit_code(value), ""));
         assert_eq!(finished.stdout, b"");
     }
@@ -46,7 +46,7 @@ fn power_off_ends_with_0() {
         return;
     }
     let finished = run(
-        &Guest::new(|g| {
+        &Guest::image(|g| {
             g.print("bye");
             power_off(g);
         }),
@@ -66,7 +66,7 @@ fn a_reset_without_reboot_ends_with_32() {
         return;
     }
     for (port, value) in RESETS {
-        let guest = Guest::new(|g| {
+        let guest = Guest::image(|g| {
             g.out8(port, value);
             asm!(g; cli; hlt;);
         });
@@ -83,7 +83,7 @@ fn init_to_the_bootstrap_processor_is_a_reset() {
     if !can_run() {
         return;
     }
-    let guest = Guest::with_apic(Mode::XApic, |g| {
+    let guest = Guest::image_with_apic(Mode::XApic, |g| {
         let online = g.application_processors(|g| g.ipi(0, INIT));
         g.start_all(2, online);
         let top = g.here();
@@ -103,7 +103,7 @@ fn a_reset_reboots_the_same_program() {
     if !can_run() {
         return;
     }
-    let guest = Guest::with_apic(Mode::XApic, |g| {
+    let guest = Guest::image_with_apic(Mode::XApic, |g| {
         let boots = g.cell();
         let online = g.application_processors(|g| {
             let top = g.here();
@@ -143,7 +143,7 @@ fn a_triple_fault_ends_with_36_and_the_registers() {
         return;
     }
     for cpus in ["1", "2"] {
-        let guest = Guest::with_apic(Mode::XApic, |g| {
+        let guest = Guest::image_with_apic(Mode::XApic, |g| {
             let no_idt = g.cell();
             let fault = g.aside(|g| asm!(g; mov rbx, 0x1234_5678_9abc_def0_u64; lidt ptr(no_idt.address()); ud2;));
             let online = g.application_processors(|g| asm!(g; jmp fault;));
@@ -171,7 +171,7 @@ fn a_signal_ends_a_guest_that_does_nothing() {
         return;
     }
     for busy in [false, true] {
-        let guest = Guest::new(|g| {
+        let guest = Guest::image(|g| {
             g.print("up");
             let top = g.here();
             if busy {

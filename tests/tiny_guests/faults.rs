@@ -10,7 +10,7 @@ use crate::guest::{Cell, Guest, asm};
 use crate::program::{Report, can_run, report};
 
 const VECTOR: u8 = 0x70;
-const INTERRUPTS: u32 = 500;
+const INTERRUPTS: u32 = 300;
 /// General protection.
 const GP: u8 = 13;
 /// RFLAGS: trap flag.
@@ -33,7 +33,7 @@ fn interrupts_during(
     set_up: impl FnOnce(&mut Guest),
     body: impl FnOnce(&mut Guest),
 ) -> Report {
-    let guest = Guest::with_apic(mode, |g| {
+    let guest = Guest::image_with_apic(mode, |g| {
         let (count, turns) = (g.cell(), g.cell());
         g.handler(VECTOR, |g| {
             asm!(g; inc count.q(););
@@ -200,7 +200,7 @@ fn none_is_lost_in_narrow_windows() {
     }
     for &mode in Mode::all() {
         for halting in [false, true] {
-            let guest = Guest::with_apic(mode, |g| {
+            let guest = Guest::image_with_apic(mode, |g| {
                 let (count, nmis, done) = (g.cell(), g.cell(), g.cell());
                 g.handler(2, |g| {
                     // The one exception of this guest, in the NMI's handler.

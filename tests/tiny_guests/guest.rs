@@ -84,12 +84,12 @@ pub struct Guest {
 
 impl Guest {
     /// A guest whose bootstrap processor does what `main` emits, and then leaves with [`DONE`].
-    pub fn new(main: impl FnOnce(&mut Self)) -> Vec<u8> {
+    pub fn image(main: impl FnOnce(&mut Self)) -> Vec<u8> {
         Self::assemble(Mode::XApic, main)
     }
 
     /// The same with its local APIC enabled in this mode.
-    pub fn with_apic(mode: Mode, main: impl FnOnce(&mut Self)) -> Vec<u8> {
+    pub fn image_with_apic(mode: Mode, main: impl FnOnce(&mut Self)) -> Vec<u8> {
         Self::assemble(mode, |g| {
             g.enable_apic();
             main(g);
@@ -104,7 +104,7 @@ impl Guest {
         g.set_up_cpu();
         main(&mut g);
         g.exit(DONE);
-        g.image()
+        g.finish()
     }
 
     /// What every CPU does first: IDT, stack, the registers that never change. R13 is its number.
@@ -116,7 +116,7 @@ impl Guest {
             mov qword_ptr(idtr.0 + 2), rax;
             lidt ptr(idtr.0);
             lea rax, ptr(r13 + 1);
-            shl rax, (STACK_BYTES.trailing_zeros());
+            shl rax, STACK_BYTES.trailing_zeros();
             lea rsp, ptr(rax + STACKS);
             mov r15, platform::LAPIC_BASE;
             mov r14, platform::IOAPIC_BASE;
@@ -334,7 +334,7 @@ impl Guest {
         stubs
     }
 
-    fn image(mut self) -> Vec<u8> {
+    fn finish(mut self) -> Vec<u8> {
         let stubs = self.stubs();
         self.routines();
         let assembled = self

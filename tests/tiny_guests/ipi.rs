@@ -21,7 +21,7 @@ fn init_and_start_up_bring_every_cpu_up_once() {
     }
     for &mode in Mode::all() {
         for cpus in [1, 2, 4, 64] {
-            let guest = Guest::with_apic(mode, |g| {
+            let guest = Guest::image_with_apic(mode, |g| {
                 let ids = g.cells(64);
                 let online = g.application_processors(|g| {
                     g.apic_read(reg::ID);
@@ -60,7 +60,7 @@ fn no_ipi_of_a_ping_pong_is_lost() {
     const ROUNDS: u32 = 2_000;
     for &mode in Mode::all() {
         for halting in [true, false] {
-            let guest = Guest::with_apic(mode, |g| {
+            let guest = Guest::image_with_apic(mode, |g| {
                 let (pings, pongs) = (g.cell(), g.cell());
                 g.handler(PING, |g| {
                     asm!(g; inc pings.q(););
@@ -110,7 +110,7 @@ fn no_ipi_of_a_ring_is_lost() {
     }
     const ROUNDS: u32 = 300;
     for &mode in Mode::all() {
-        let guest = Guest::with_apic(mode, |g| {
+        let guest = Guest::image_with_apic(mode, |g| {
             let counts = g.cells(4);
             g.handler(VECTOR, |g| {
                 let (mut last, mut send) = (g.label(), g.label());
@@ -145,7 +145,7 @@ fn all_but_self_reaches_each_other_cpu_each_time() {
     }
     const ROUNDS: u32 = 200;
     for &mode in Mode::all() {
-        let guest = Guest::with_apic(mode, |g| {
+        let guest = Guest::image_with_apic(mode, |g| {
             let counts = g.cells(4);
             g.handler(VECTOR, |g| {
                 asm!(g; inc counts.mine(););
@@ -183,7 +183,7 @@ fn each_nmi_ipi_is_handled_once() {
     const ROUNDS: u32 = 200;
     for &mode in Mode::all() {
         for halting in [true, false] {
-            let guest = Guest::with_apic(mode, |g| {
+            let guest = Guest::image_with_apic(mode, |g| {
                 let nmis = g.cells(2);
                 g.handler(2, |g| asm!(g; inc nmis.mine();));
                 let online = g.application_processors(|g| {
@@ -249,7 +249,7 @@ fn lowest_priority_reaches_one_cpu_and_the_right_one() {
     for &mode in Mode::all() {
         // (task priority of the sender and of the other CPU): who gets it, if that is determined.
         for (priorities, expected) in [((0, 0), None), ((0x50, 0), Some((0, ROUNDS))), ((0, 0x50), Some((ROUNDS, 0)))] {
-            let guest = Guest::with_apic(mode, |g| {
+            let guest = Guest::image_with_apic(mode, |g| {
                 let (counts, total) = (g.cells(2), g.cell());
                 g.handler(VECTOR, |g| {
                     asm!(g; inc counts.mine(););
@@ -288,7 +288,7 @@ fn self_ipis_come_by_priority() {
         return;
     }
     for &mode in Mode::all() {
-        let guest = Guest::with_apic(mode, |g| {
+        let guest = Guest::image_with_apic(mode, |g| {
             let (count, order) = (g.cell(), g.cells(3));
             for vector in [0x35_u8, 0x45, 0x55] {
                 g.handler(vector, |g| {
@@ -324,7 +324,7 @@ fn cr8_holds_back_what_is_not_above_it_until_it_is_lowered() {
         return;
     }
     for &mode in Mode::all() {
-        let guest = Guest::with_apic(mode, |g| {
+        let guest = Guest::image_with_apic(mode, |g| {
             let (low, high) = (g.cell(), g.cell());
             for (vector, cell) in [(0x45, low), (0x65, high)] {
                 g.handler(vector, |g| {
@@ -359,7 +359,7 @@ fn a_cpu_is_started_again_and_again() {
     }
     const ROUNDS: u32 = 30;
     for &mode in Mode::all() {
-        let guest = Guest::with_apic(mode, |g| {
+        let guest = Guest::image_with_apic(mode, |g| {
             let (dirty, sent) = (g.cell(), g.cell());
             let online = g.application_processors(|g| {
                 // INIT has left no request and no task priority.

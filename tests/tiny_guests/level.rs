@@ -47,7 +47,7 @@ fn a_level_interrupt_fires_again_until_the_device_is_quiet() {
     for &mode in Mode::all() {
         // To the bootstrap processor, and to the other.
         for target in [0, 1] {
-            let guest = Guest::with_apic(mode, |g| {
+            let guest = Guest::image_with_apic(mode, |g| {
                 let (fires, wrong) = (g.cell(), g.cell());
                 let notes = g.cells(3);
                 let note = |g: &mut Guest, at| asm!(g; mov rax, fires.q(); mov notes.at(at).q(), rax;);
@@ -101,7 +101,7 @@ fn with_broadcasts_suppressed_only_the_io_apics_own_eoi_register_ends_it() {
         return;
     }
     for &mode in Mode::all() {
-        let guest = Guest::with_apic(mode, |g| {
+        let guest = Guest::image_with_apic(mode, |g| {
             let (fires, wrong) = (g.cell(), g.cell());
             let notes = g.cells(4);
             let note = |g: &mut Guest, at| asm!(g; mov rax, fires.q(); mov notes.at(at).q(), rax;);
@@ -147,7 +147,7 @@ fn the_pm_timers_overflow_interrupts_until_its_status_is_cleared() {
     if !can_run() {
         return;
     }
-    let guest = Guest::with_apic(Mode::XApic, |g| {
+    let guest = Guest::image_with_apic(Mode::XApic, |g| {
         let fires = g.cell();
         g.handler(VECTOR, |g| {
             let mut out = g.label();
@@ -174,7 +174,7 @@ fn a_level_input_of_the_pic_fires_again_until_the_device_is_quiet() {
         return;
     }
     const FIRES: i32 = 10;
-    let guest = Guest::new(|g| {
+    let guest = Guest::image(|g| {
         let fires = g.cell();
         g.handler(PIC_VECTOR + SERIAL_PIN, |g| {
             let mut quiet = g.label();

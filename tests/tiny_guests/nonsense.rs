@@ -37,7 +37,7 @@ fn random_ebx(g: &mut Guest, base: u32, range: u32) {
 /// Emits `body` on the bootstrap processor, with #GP passing over two-byte instructions (RDI counts them) and a start of
 /// the machine's usual devices behind it: what is left must still work.
 fn nonsense(mode: Mode, body: impl FnOnce(&mut Guest)) -> Vec<u8> {
-    Guest::with_apic(mode, |g| {
+    Guest::image_with_apic(mode, |g| {
         let (ticks, timer_ticks, alive, nmis) = (g.cell(), g.cell(), g.cell(), g.cells(2));
         g.raw_handler(GP, |g| asm!(g; add rsp, 8; add qword_ptr(rsp), 2; inc rdi; iretq;));
         g.handler(2, |g| asm!(g; inc nmis.mine();));

@@ -38,7 +38,7 @@ fn output_appears_byte_for_byte() {
     const BURSTS: u32 = 8192;
     let all: Vec<u8> = (0..=255).collect();
     let burst = b"0123456789abcde\n";
-    let guest = Guest::new(|g| {
+    let guest = Guest::image(|g| {
         let text = g.aside(|g| asm!(g; db burst;));
         asm!(g; xor ebx, ebx;);
         let top = g.here();
@@ -68,7 +68,7 @@ fn a_transmitter_interrupt_comes_for_each_byte() {
     }
     const BYTES: u32 = 500;
     for &mode in Mode::all() {
-        let guest = Guest::with_apic(mode, |g| {
+        let guest = Guest::image_with_apic(mode, |g| {
             let (sent, other) = (g.cell(), g.cell());
             g.handler(VECTOR, |g| {
                 let (mut known, mut done) = (g.label(), g.label());
@@ -104,7 +104,7 @@ fn input_arrives_byte_for_byte_by_interrupt() {
     if !can_run() {
         return;
     }
-    let guest = Guest::with_apic(Mode::XApic, |g| {
+    let guest = Guest::image_with_apic(Mode::XApic, |g| {
         let done = g.cell();
         g.handler(VECTOR, |g| {
             let (mut out, mut echo) = (g.label(), g.label());
@@ -144,7 +144,7 @@ fn a_guest_goes_on_without_anybody_listening() {
     if !can_run() {
         return;
     }
-    let guest = Guest::new(|g| {
+    let guest = Guest::image(|g| {
         let text = g.aside(|g| asm!(g; db &[b'x'; 64];));
         g.times(3000, |g| {
             wait_for_room(g);
@@ -174,7 +174,7 @@ fn string_input_reads_the_port_once_an_element() {
     if !can_run() {
         return;
     }
-    let guest = Guest::new(|g| {
+    let guest = Guest::image(|g| {
         let buffer = g.cell();
         // The scratch register, then LSR eight times.
         g.out8(COM1 + 7, 0x5a);

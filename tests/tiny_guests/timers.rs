@@ -50,7 +50,7 @@ fn pit_ticks_arrive_through_the_pic_in_virtual_wire_mode() {
     if !can_run() {
         return;
     }
-    let guest = Guest::new(|g| {
+    let guest = Guest::image(|g| {
         let (ticks, after) = (g.cell(), g.cell());
         handler_with_pic_eoi(g, ticks);
         g.pic(0xfe, 0xff);
@@ -73,7 +73,7 @@ fn rtc_ticks_arrive_through_the_slave_pic() {
     if !can_run() {
         return;
     }
-    let guest = Guest::new(|g| {
+    let guest = Guest::image(|g| {
         let ticks = g.cell();
         g.handler(PIC_VECTOR + 8, |g| {
             asm!(g; inc ticks.q(););
@@ -96,7 +96,7 @@ fn rtc_ticks_arrive_through_the_io_apic() {
     if !can_run() {
         return;
     }
-    let guest = Guest::with_apic(Mode::XApic, |g| {
+    let guest = Guest::image_with_apic(Mode::XApic, |g| {
         let ticks = g.cell();
         g.handler(VECTOR, |g| {
             asm!(g; inc ticks.q(););
@@ -134,7 +134,7 @@ fn pit_ticks_arrive_through_io_apic_pin_2() {
         return;
     }
     for &mode in Mode::all() {
-        let guest = Guest::with_apic(mode, |g| {
+        let guest = Guest::image_with_apic(mode, |g| {
             let ticks = g.cell();
             g.handler(VECTOR, |g| {
                 asm!(g; inc ticks.q(););
@@ -154,7 +154,7 @@ fn pit_ticks_arrive_as_extint_through_io_apic_pin_0() {
     if !can_run() {
         return;
     }
-    let guest = Guest::with_apic(Mode::XApic, |g| {
+    let guest = Guest::image_with_apic(Mode::XApic, |g| {
         let ticks = g.cell();
         handler_with_pic_eoi(g, ticks);
         g.apic_write(reg::LVT_LINT0, MASKED);
@@ -171,7 +171,7 @@ fn pit_ticks_arrive_as_nmi_with_interrupts_off() {
     if !can_run() {
         return;
     }
-    let guest = Guest::with_apic(Mode::XApic, |g| {
+    let guest = Guest::image_with_apic(Mode::XApic, |g| {
         let (ticks, watch) = (g.cell(), g.cell());
         g.handler(2, |g| asm!(g; inc ticks.q();));
         g.pic(0xff, 0xff);
@@ -196,7 +196,7 @@ fn no_pit_one_shot_is_lost() {
     if !can_run() {
         return;
     }
-    let guest = Guest::with_apic(Mode::XApic, |g| {
+    let guest = Guest::image_with_apic(Mode::XApic, |g| {
         let ticks = g.cell();
         g.handler(VECTOR, |g| {
             asm!(g; inc ticks.q(););
@@ -224,7 +224,7 @@ fn periodic_local_apic_timer_ticks() {
         return;
     }
     for &mode in Mode::all() {
-        let guest = Guest::with_apic(mode, |g| {
+        let guest = Guest::image_with_apic(mode, |g| {
             let (ticks, watch) = (g.cell(), g.cell());
             g.handler(VECTOR, |g| {
                 asm!(g; inc ticks.q(););
@@ -255,7 +255,7 @@ fn no_one_shot_of_the_local_apic_timer_is_lost() {
     }
     for &mode in Mode::all() {
         for halting in [true, false] {
-            let guest = Guest::with_apic(mode, |g| {
+            let guest = Guest::image_with_apic(mode, |g| {
                 let ticks = g.cell();
                 g.handler(VECTOR, |g| {
                     asm!(g; inc ticks.q(););
@@ -295,7 +295,7 @@ fn tsc_deadlines_come_when_they_are_due() {
         return;
     }
     for &mode in Mode::all() {
-        let guest = Guest::with_apic(mode, |g| {
+        let guest = Guest::image_with_apic(mode, |g| {
             let (ticks, early, deadline, left) = (g.cell(), g.cell(), g.cell(), g.cell());
             let arm = g.aside(|g| {
                 // Some tens of microseconds ahead.
@@ -345,7 +345,7 @@ fn a_tsc_deadline_in_the_past_fires_at_once() {
         return;
     }
     for &mode in Mode::all() {
-        let guest = Guest::with_apic(mode, |g| {
+        let guest = Guest::image_with_apic(mode, |g| {
             let ticks = g.cell();
             g.handler(VECTOR, |g| {
                 asm!(g; inc ticks.q(););

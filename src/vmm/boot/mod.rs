@@ -14,7 +14,7 @@ mod testing;
 
 pub use bzimage::{LinuxBoot, load_linux};
 pub use entry::{BootState, DescriptorTable, Segment};
-pub use error::{BootError, ErrorKind};
+pub use error::{BootError, ErrorKind, Size};
 
 /// Where the boot structures lie in the guest's first 640 KiB; the kernel copies what it needs before it reuses them.
 pub mod layout {

@@ -141,7 +141,7 @@ fn a_fall_of_the_pics_output_leaves_the_other_pins_their_alarm() {
         interrupts.eoi(VECTOR);
     }
     assert_eq!(recorder.armed(), Some(first));
-    interrupts.set_level(4, false);
+    PicPorts::new(Arc::clone(&interrupts), platform::PIC_MASTER).write(0, 1, &[0xff]);
     let later = recorder.armed().expect("pin 20 is still held back");
     taken(&interrupts, 0);
     interrupts.expire(later);

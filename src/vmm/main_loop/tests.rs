@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::OwnedFd;
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use devices::{Alarm, BusDevice, Later, Serial};
 use irqchip::line::{LineTarget, Wire};
@@ -167,7 +169,16 @@ impl Setup {
         };
         thread::scope(|scope| {
             scope.spawn(move || user(self.keyboard, self.screen));
+            let (ended, has_ended) = mpsc::channel();
+            scope.spawn(move || {
+                if has_ended.recv_timeout(Duration::from_millis(LIMIT as u64)).is_err() {
+                    // Nothing that a test could do would end it.
+                    eprintln!("the main loop does not end");
+                    std::process::abort();
+                }
+            });
             main_loop.run().expect("the loop runs");
+            ended.send(()).expect("somebody waits for it");
         });
         self.stopper.take_reason()
     }
