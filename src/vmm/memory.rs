@@ -99,7 +99,7 @@ fn ranges(bytes: u64) -> Vec<Range<u64>> {
 ///
 /// # Errors
 ///
-/// An input error that names the text, or the same as [`GuestRam::new`] for a size out of range.
+/// An input error that names the text, or the same as making the memory for a size out of range.
 pub fn parse_size(text: &str) -> Result<u64, BootError> {
     let syntax = || BootError::MemorySyntax { text: text.to_owned() };
     let (digits, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {

@@ -60,13 +60,13 @@ pub enum BootError {
         /// The text as given.
         text: String,
     },
-    /// Less than [`memory::MIN_BYTES`].
+    /// Less than the smallest machine's memory.
     #[error("memory size {} is too small; give --memory {} or more", Size(*bytes), Size(memory::MIN_BYTES))]
     MemoryTooSmall {
         /// The size asked for, in bytes.
         bytes: u64,
     },
-    /// More than [`memory::MAX_BYTES`].
+    /// More than the largest machine's memory.
     #[error("memory size is too large; give --memory {} or less", Size(memory::MAX_BYTES))]
     MemoryTooLarge,
     /// Not a multiple of the page size.

@@ -1,7 +1,7 @@
 //! Port and memory buses: from an address to a device.
 //!
 //! Built once, then only read. What nobody claims reads as all ones and swallows writes, as on a PC; it is counted, and
-//! logged no more than [`MAX_REPORTS`] times, so that a guest can't flood the log.
+//! logged no more than `MAX_REPORTS` times, so that a guest can't flood the log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
