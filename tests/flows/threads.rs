@@ -179,8 +179,8 @@ impl Sender {
 
 /// Edges by MSI, by broadcast, and through I/O APIC pins: three senders, four vCPUs, 240,000 interrupts.
 ///
-/// Red without: any of the fences, the second look in `Mailbox::go`, the kick in `Interrupts::kick`, `Kicks` for all
-/// targets of a broadcast.
+/// Red without: the second look in `Mailbox::go`; signal or futex in `Interrupts::kick`; waking every target of a
+/// broadcast. (What the fences are for, loom shows.)
 #[test]
 fn no_edge_is_lost_between_threads() {
     const ROUNDS: u32 = 20_000;
@@ -308,7 +308,7 @@ fn level_requests(reroute: bool) {
     }
 }
 
-/// Red without: re-evaluation at the EOI or after a change of the line; doing the EOI under the I/O APIC's lock.
+/// Red without: `Pin::refire` at the EOI; the evaluation after a change of the line.
 #[test]
 fn no_level_request_is_lost() {
     level_requests(false);
@@ -392,7 +392,7 @@ fn tokens_go_round_by_ipi() {
 
 /// The 8259A pair's lines through LINT0, from one thread, while MSIs to the same vCPU come from another: 40,000.
 ///
-/// Red without: `post_lint0` or its kick under the PIC's lock; the new rise in `acknowledge_pic`.
+/// Red without: `post_lint0`, or its kick after the PIC's lock is dropped.
 #[test]
 fn no_pic_request_is_lost_beside_messages() {
     const ROUNDS: u32 = 20_000;

@@ -189,7 +189,10 @@ fn none_is_lost_to_single_step_traps() {
     }
 }
 
-/// Interrupts on for one instruction of twenty, where a host that interprets the guest may never see it; NMIs meanwhile.
+/// Instructions with interrupts off for each one with them on.
+const CLOSED: u32 = 100;
+
+/// Interrupts on for one instruction of a hundred, where a host that interprets the guest may never see it; NMIs meanwhile.
 ///
 /// Red when: `Steps` does nothing on such a host; it steps over what delivers an NMI or an exception, whose frame then
 /// has our trap flag (the guest meets a #DB); a step over HLT is taken for a halt.
@@ -225,7 +228,7 @@ fn none_is_lost_in_narrow_windows() {
                 g.start_all(2, online);
                 let top = g.here();
                 asm!(g; cli;);
-                for _ in 0..20 {
+                for _ in 0..CLOSED {
                     asm!(g; nop;);
                 }
                 asm!(g; sti;);
