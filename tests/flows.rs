@@ -12,6 +12,8 @@ mod ioapic;
 mod ipi;
 #[path = "flows/messages.rs"]
 mod messages;
+#[path = "flows/others_mistakes.rs"]
+mod others_mistakes;
 #[path = "flows/pic.rs"]
 mod pic;
 #[path = "flows/rig.rs"]

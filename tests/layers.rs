@@ -15,22 +15,27 @@ use manifest::Manifest;
 use tree::Tree;
 
 /// Each crate of ours and those of ours that it may use. What is not in this table may not exist.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
+    ("fault", &[]),
     ("x86", &[]),
     ("sys", &[]),
     ("bottom_half", &["sys"]),
-    ("irqchip", &["x86"]),
+    ("irqchip", &["x86", "fault"]),
     ("kvm", &["x86", "sys"]),
-    ("devices", &["x86", "sys", "irqchip", "bottom_half"]),
-    ("vmm", &["x86", "sys", "bottom_half", "irqchip", "kvm", "devices"]),
+    ("devices", &["x86", "sys", "irqchip", "bottom_half", "fault"]),
+    ("vmm", &["x86", "sys", "bottom_half", "irqchip", "kvm", "devices", "fault"]),
     ("tophalf", &["vmm"]),
     ("xtask", &[]),
+    ("fuzz", &["x86", "sys", "irqchip", "bottom_half", "kvm", "devices", "vmm"]),
+    ("kernel", &["x86"]),
+    ("suite", &["x86", "kernel"]),
 ];
 /// Crates that bring threads, clocks, I/O or KVM: not for the layers that are pure.
 const IMPURE: [&str; 7] =
     ["event-manager", "kvm-bindings", "kvm-ioctls", "libc", "linux-loader", "rustix", "vmm-sys-util"];
 /// What the code of a layer never says.
-const NEVER_KNOWS: [(&str, &[&str]); 3] = [
+const NEVER_KNOWS: [(&str, &[&str]); 4] = [
+    ("fault", &["std", "kvm", "irqchip", "devices"]),
     ("x86", &["std", "kvm", "irqchip", "devices"]),
     (
         "irqchip",
@@ -40,6 +45,30 @@ const NEVER_KNOWS: [(&str, &[&str]); 3] = [
 ];
 /// What devices may know of the interrupt controllers.
 const DEVICES_MAY_KNOW: [&str; 2] = ["line", "msi"];
+/// What makes a thread, a timer or a pause: deferred work is `src/bottom_half`'s.
+const WAITING: [&str; 8] = [
+    "thread::spawn",
+    "thread::Builder",
+    "thread::scope",
+    "thread::sleep",
+    "TimerFd",
+    "timerfd_create",
+    "timer_create",
+    "nanosleep",
+];
+/// Where that is all the same, and why.
+const MAY_WAIT: [(&str, &str); 10] = [
+    ("src/bottom_half/", "softirq threads, workers, their rescuer"),
+    ("src/vmm/machine.rs", "the vCPUs' threads"),
+    ("src/vmm/bottom_halves/deadlines.rs", "the one timer descriptor, for all timers"),
+    ("src/sys/timer/", "a vCPU's timer, aimed at its thread in the guest"),
+    ("src/vmm/exec/streams.rs", "the output of --exec, which outlives the machine"),
+    ("src/vmm/agent/reports.rs", "the test agent's reports, which outlive the machine"),
+    ("src/kvm/probe/", "vCPUs of the throw-away machine"),
+    ("src/sys/pty/", "at the program's end, for a reader of the pseudo-terminal"),
+    ("src/cli/top/", "between two looks at machines of other processes"),
+    ("src/cli/stress/process.rs", "the test runner reads its child's output"),
+];
 /// Where `unsafe` may be.
 const UNSAFE_HOMES: [&str; 4] = ["src/sys/", "src/kvm/", "src/bottom_half/", "guest/kernel/"];
 /// How many lines above it a SAFETY comment may begin.
@@ -118,6 +147,31 @@ fn a_layer_does_not_mention_what_it_never_knows() {
     }
 }
 
+/// Threads, timers and pauses of a file that may have none.
+fn waits(path: &str, code: &str) -> Vec<String> {
+    let may = MAY_WAIT.iter().any(|(place, _)| path.starts_with(place));
+    if may { Vec::new() } else { forbidden_words(path, code, &WAITING) }
+}
+
+#[test]
+fn deferred_work_is_the_bottom_halves() {
+    let bad = "fn f() { std::thread::spawn(g); thread::sleep(d) }
+let t = TimerFd::new();
+";
+    assert_eq!(waits("src/vmm/a.rs", bad).len(), 3);
+    assert!(waits("src/vmm/machine.rs", bad).is_empty());
+
+    let tree = Tree::read();
+    for (place, why) in MAY_WAIT {
+        let uses = tree.sources.iter().filter(|file| file.path.starts_with(place));
+        let found = uses.map(|file| forbidden_words(&file.path, &file.product_code, &WAITING).len()).sum::<usize>();
+        assert!(found > 0, "{place} is in the table ({why}) and does nothing of the kind");
+    }
+    let files =
+        tree.in_folder("src/").filter(|file| !file.is_test && !file.path.starts_with("src/bottom_half/compare/"));
+    report("threads and timers", files.flat_map(|file| waits(&file.path, &file.product_code)).collect());
+}
+
 /// Modules of irqchip that a device's code names, beyond the line and MSI handles.
 fn chips_known(path: &str, code: &str) -> Vec<String> {
     let allowed = |rest: &str| {
@@ -154,6 +208,11 @@ fn unsafe_offences(path: &str, source: &str) -> Vec<String> {
         if !UNSAFE_HOMES.iter().any(|home| path.starts_with(home)) {
             complaints.push(format!("{path}:{line}: unsafe outside its homes"));
         }
+        // Attributes (`#[unsafe(naked)]`) and declarations of what other code defines: the uses are what has to be argued.
+        let declares = |text: &str| text.contains("unsafe extern") && !text.contains(" fn ");
+        if code[..at].ends_with("#[") || declares(lines[line - 1]) {
+            continue;
+        }
         let near = &lines[line.saturating_sub(SAFETY_WITHIN + 1)..line];
         if !near.iter().any(|text| text.contains("// SAFETY:") || text.contains("/// # Safety")) {
             complaints.push(format!("{path}:{line}: unsafe without a SAFETY comment"));
@@ -167,6 +226,8 @@ fn unsafe_is_at_home_and_says_why_it_is_sound() {
     let source = "// SAFETY: it is.\nunsafe { f() }\n// unsafe\n";
     assert!(unsafe_offences("src/sys/a.rs", source).is_empty());
     assert_eq!(unsafe_offences("src/vmm/a.rs", source), ["src/vmm/a.rs:2: unsafe outside its homes"]);
+    let declared = "#[unsafe(naked)]\nunsafe extern \"C\" {\n    static A: u8;\n}\n";
+    assert!(unsafe_offences("src/sys/a.rs", declared).is_empty());
     let far = format!("// SAFETY: it is.\n{}unsafe impl Send for A {{}}\n", "\n".repeat(SAFETY_WITHIN));
     assert_eq!(unsafe_offences("src/kvm/a.rs", &far).len(), 1);
     assert_eq!(unsafe_offences("src/kvm/a.rs", "unsafe fn f() {}\n").len(), 1);
@@ -241,7 +302,7 @@ fn every_crate_inherits_lints_and_rust_version() {
     let tree = Tree::read();
     report("manifests", tree.manifests.iter().flat_map(|(_, path, m)| manifest_offences(path, m)).collect());
     let root = Manifest::parse(&tree.text("Cargo.toml"));
-    assert_eq!(root.get("workspace", "exclude"), Some("[\"guest\"]"));
+    assert_eq!(root.get("workspace", "exclude"), Some("[\"guest\", \"tools/fuzz\"]"));
     assert!(root.get("workspace.package", "rust-version").is_some());
     assert_eq!(root.get("workspace.lints.rust", "unsafe_code"), Some("\"deny\""));
 }
@@ -272,6 +333,38 @@ fn no_file_names_a_path_of_somebodys_machine() {
     let texts = tree.texts.iter().map(|(path, text)| (path, text.as_str()));
     let all = texts.chain(tree.sources.iter().map(|file| (&file.path, file.source.as_str())));
     report("paths", all.flat_map(|(path, text)| private_paths(path, text)).collect());
+}
+
+/// Names and tests in a table of faults: lines like `Name: "group.test group.other",`.
+fn faults(table: &str) -> Vec<(&str, Vec<&str>)> {
+    fn entry(line: &str) -> Option<(&str, Vec<&str>)> {
+        let (name, tests) = line.trim().strip_suffix("\",")?.split_once(": \"")?;
+        name.chars().all(char::is_alphanumeric).then(|| (name, tests.split_whitespace().collect()))
+    }
+    table.lines().filter_map(entry).collect()
+}
+
+#[test]
+fn every_fault_has_a_place_and_tests_that_there_are() {
+    assert_eq!(faults("  /// What: \"x\",\n  A: \"b.c d.e\",\n"), [("A", vec!["b.c", "d.e"])]);
+
+    let tree = Tree::read();
+    let table = tree.in_folder("src/fault/").find(|file| file.path == "src/fault/table.rs").expect("a table of faults");
+    let faults = faults(&table.source);
+    assert!(faults.len() >= 30, "only {} faults", faults.len());
+    let layers = ["src/irqchip/", "src/devices/", "src/vmm/"];
+    let code: Vec<_> = layers.iter().flat_map(|folder| tree.in_folder(folder)).map(|file| &file.product_code).collect();
+    let tests: Vec<_> = tree.in_folder("guest/suite/").map(|file| &file.source).collect();
+    let mut complaints = Vec::new();
+    for (name, named) in faults {
+        let place = format!("Fault::{name}");
+        if !code.iter().any(|code| !find_word(code, &place).is_empty()) {
+            complaints.push(format!("{name} is nowhere in the code"));
+        }
+        let unknown = named.iter().filter(|test| !tests.iter().any(|s| s.contains(&format!("test!(\"{test}\""))));
+        complaints.extend(unknown.map(|test| format!("{name} names {test:?}, which is no test")));
+    }
+    report("faults", complaints);
 }
 
 #[test]

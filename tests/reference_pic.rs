@@ -28,8 +28,8 @@ fn the_pair_does_what_the_datasheet_says() {
 fn a_chip_that_forgets_level_mode_is_found_and_the_way_there_is_short() {
     let mut seen = common::Sights::new();
     let found = common::run::<PicRig<Deaf>>(1, 100_000, &mut seen).expect_err("the ELCR's writes were dropped");
-    assert_eq!(found.ops.len(), 1, "{}", found.report());
-    assert!(found.report().contains("Write(Elcr"), "{}", found.report());
+    assert_eq!(found.ops.len(), 1, "{}", found.report("replay"));
+    assert!(found.report("replay").contains("Write(Elcr"), "{}", found.report("replay"));
 }
 
 #[test]

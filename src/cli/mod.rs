@@ -1,12 +1,22 @@
 //! The command line.
 
+mod audit;
+mod bench;
+mod config_file;
+mod doctor;
+mod explain;
+mod generate;
+mod log;
+mod options;
 mod outcome;
 mod run;
+mod stress;
+mod top;
 
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// A KVM virtual machine monitor whose interrupt controllers (PIC, I/O APIC, local APICs) live in user space.
 #[derive(Debug, Parser)]
@@ -19,13 +29,35 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Boot a Linux kernel.
-    Run(run::RunArguments),
+    Run(options::RunArguments),
+    /// Say whether this host can run machines, on which KVM, and what will distort latencies.
+    Doctor(doctor::DoctorArguments),
+    /// Check that the ledgers in a file of 'run --stats' balance.
+    Audit(audit::AuditArguments),
+    /// Tell what a trace of 'run --trace' has recorded.
+    Explain(explain::ExplainArguments),
+    /// Run the guest kernel's tests, each in a machine of its own.
+    Stress(stress::StressArguments),
+    /// Show what running machines do.
+    Top(top::TopArguments),
+    /// Measure how long interrupts take, in each interrupt-controller mode; join, compare and show the results.
+    Bench(bench::BenchArguments),
+    /// Write shell completions and man pages.
+    #[command(hide = true)]
+    Generate(generate::GenerateArguments),
 }
 
 /// Parses the arguments and runs the command; gives the program's exit code.
 pub fn main() -> ExitCode {
     match Arguments::try_parse() {
-        Ok(Arguments { command: Command::Run(arguments) }) => run::run(arguments),
+        Ok(Arguments { command: Command::Run(arguments) }) => run::run(&arguments),
+        Ok(Arguments { command: Command::Doctor(arguments) }) => doctor::doctor(&arguments),
+        Ok(Arguments { command: Command::Audit(arguments) }) => audit::audit(&arguments),
+        Ok(Arguments { command: Command::Explain(arguments) }) => explain::explain(&arguments),
+        Ok(Arguments { command: Command::Stress(arguments) }) => stress::stress(&arguments),
+        Ok(Arguments { command: Command::Top(arguments) }) => top::top(&arguments),
+        Ok(Arguments { command: Command::Bench(arguments) }) => bench::bench(&arguments),
+        Ok(Arguments { command: Command::Generate(arguments) }) => generate::generate(&arguments, Arguments::command()),
         Err(e) => usage(&e),
     }
 }

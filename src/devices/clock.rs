@@ -7,6 +7,9 @@ use x86::time::NANOS_PER_SEC;
 
 use crate::traits::Alarm;
 
+/// The least time from an edge of a timer to its next alarm, in nanoseconds: a tiny count must not make the host spin.
+pub(crate) const MIN_INTERVAL: Nanos = 20_000;
+
 /// How many whole ticks of a clock of `hz` (at most 1 GHz) have passed at `now`. Always computed from time zero, so
 /// that nothing drifts.
 pub(crate) fn ticks_at(now: Nanos, hz: u64) -> u64 {

@@ -12,25 +12,44 @@ mod clock;
 mod ports;
 mod window;
 
+pub mod agent;
+pub mod command_port;
 pub mod debug_exit;
+pub mod doorbell;
+pub mod fw_cfg;
+pub mod hpet;
+pub mod i6300esb;
 pub mod i8042;
+pub mod pci;
 pub mod pci_config;
 pub mod pit;
 pub mod pm;
+pub mod port92;
 pub mod post;
+pub mod pvpanic;
 pub mod rtc;
 pub mod serial;
+pub mod storm;
+pub mod testdev;
 pub mod traits;
+pub mod virtio;
 
+pub use agent::Agent;
+pub use command_port::CommandPort;
 pub use debug_exit::DebugExit;
+pub use hpet::Hpet;
+pub use i6300esb::{I6300Esb, I6300EsbFunction};
 pub use i8042::I8042;
 pub use pci_config::PciConfig;
 pub use pit::Pit;
 pub use pm::Pm;
+pub use port92::Port92;
 pub use post::Post;
+pub use pvpanic::PvPanic;
 pub use rtc::Rtc;
 pub use serial::Serial;
-pub use traits::{Alarm, BusDevice, Later, MachineControl, MachineEvent, TimedDevice};
+pub use storm::Storm;
+pub use traits::{Alarm, BusDevice, ConsoleEnd, Later, MachineControl, MachineEvent, TimedDevice};
 pub use window::Window;
 
 #[cfg(test)]

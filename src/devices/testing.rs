@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use irqchip::line::{Line, LineTarget, Wire};
+use irqchip::line::{Line, LineTarget, Msi, MsiTarget, Wire};
 use parking_lot::Mutex;
 use x86::Nanos;
 
+use crate::doorbell::{Connection, Doorbells, Ring, Written};
 use crate::traits::{Alarm, BusDevice, Later, MachineControl, MachineEvent};
 
 /// The far end of one line: its level, and its rises since they were last asked for.
@@ -32,6 +33,27 @@ impl Probe {
 
     pub(crate) fn take_edges(&self) -> usize {
         std::mem::take(&mut self.0.lock().1)
+    }
+}
+
+/// Records messages.
+#[derive(Default)]
+pub(crate) struct Messages(Mutex<Vec<(u64, u32)>>);
+
+impl MsiTarget for Messages {
+    fn send(&self, address: u64, data: u32) {
+        self.0.lock().push((address, data));
+    }
+}
+
+impl Messages {
+    pub(crate) fn with_handle() -> (Msi, Arc<Self>) {
+        let messages = Arc::new(Self::default());
+        (Msi::new(messages.clone()), messages)
+    }
+
+    pub(crate) fn take(&self) -> Vec<(u64, u32)> {
+        std::mem::take(&mut self.0.lock())
     }
 }
 
@@ -69,6 +91,37 @@ impl Later for Bell {
 impl Bell {
     pub(crate) fn take(&self) -> usize {
         std::mem::take(&mut self.0.lock())
+    }
+}
+
+/// Doorbells that ring when a test does.
+#[derive(Default)]
+pub(crate) struct Bells(Arc<Mutex<Vec<(u64, Written)>>>);
+
+impl Doorbells for Bells {
+    fn connect(&self, address: u64, written: Written, _ring: Ring) -> Option<Box<dyn Connection>> {
+        self.0.lock().push((address, written));
+        Some(Box::new(Connected { bells: Arc::clone(&self.0), bell: (address, written) }))
+    }
+}
+
+impl Bells {
+    /// Those that are connected.
+    pub(crate) fn connected(&self) -> Vec<(u64, Written)> {
+        self.0.lock().clone()
+    }
+}
+
+struct Connected {
+    bells: Arc<Mutex<Vec<(u64, Written)>>>,
+    bell: (u64, Written),
+}
+
+impl Connection for Connected {}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.bells.lock().retain(|bell| *bell != self.bell);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What devices ask of the machine, and what the machine asks of devices.
 
+use sys::terminal::Size;
 use x86::Nanos;
 
 /// A device that answers port or memory accesses.
@@ -36,15 +37,39 @@ pub trait Later: Send + Sync {
     fn schedule(&self);
 }
 
+/// A guest's port as the host's end of it sees it, with the device's lock held. There is one such end: it copies output under the
+/// lock, writes it without, and then says how much is written.
+pub trait ConsoleEnd {
+    /// Gives the guest as much of `bytes` as it takes now, and says how much; the rest stays with the caller, who is asked
+    /// to look again when there is room.
+    fn push_input(&mut self, bytes: &[u8]) -> usize;
+    /// Copies the oldest bytes that the guest has sent, up to the size of `data`; says how many.
+    fn peek_output(&mut self, data: &mut [u8]) -> usize;
+    /// Forgets the `count` oldest bytes: they are written.
+    fn consume_output(&mut self, count: usize);
+    /// How many bytes are known to have been sent and not consumed; 0 only if there are none.
+    fn output_len(&mut self) -> usize;
+    /// What the port is connected to has this size from now on. Nothing for a port that has none to tell the guest.
+    fn resize(&mut self, _size: Size) {}
+}
+
 /// What a guest can ask of the machine as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MachineEvent {
     /// Soft off (ACPI S5).
     PowerOff,
-    /// Reset (i8042, reset control register).
+    /// Reset (i8042, port 92, reset control register).
     Reset,
+    /// The guest has panicked and waits for what the host makes of it.
+    Panicked,
+    /// The guest has panicked and goes on in its crash kernel: nothing to do, but worth a note.
+    CrashLoaded,
     /// The debug exit port was written this value.
     DebugExit(u8),
+    /// The guest has not fed its watchdog.
+    WatchdogExpired,
+    /// The command of `--exec` has ended with this status.
+    CommandEnded(u8),
 }
 
 /// Takes a guest's request; the first one wins.

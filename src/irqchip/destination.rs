@@ -4,6 +4,8 @@
 //! One target is found without a look at the others: physical IDs and x2APIC clusters index arrays. In xAPIC flat mode
 //! there are at most eight usable logical IDs, in cluster mode 60, so these are lists of those that have one.
 
+use fault::Fault;
+
 use crate::message::Destination;
 
 /// A logical ID and its format.
@@ -47,6 +49,8 @@ pub struct DestinationTable {
     flat: Vec<(u8, u32)>,
     clusters: [Vec<(u8, u32)>; 16],
     x2apic: Vec<Vec<(u16, u32)>>,
+    /// Somebody's ID does not fit 8 bits, or would be taken for a broadcast.
+    wide: bool,
 }
 
 impl DestinationTable {
@@ -55,6 +59,7 @@ impl DestinationTable {
         let mut table = Self::default();
         for (index, address) in addresses.iter().enumerate().filter(|(_, address)| address.present) {
             let index = index as u32;
+            table.wide |= address.id >= 0xff;
             let place = slot(&mut table.physical, address.id as usize, NOBODY);
             // Two with one ID are a broken machine; that there be one answer is all that counts.
             *place = index.min(*place);
@@ -92,12 +97,34 @@ impl DestinationTable {
             Destination::Broadcast => {
                 self.addresses.iter().enumerate().filter(|(_, a)| a.present).for_each(|(index, _)| found(index));
             }
+            Destination::Byte255 { logical } => self.for_each_byte_255(logical, found),
             Destination::Physical(id) => {
                 if let Some(&index) = self.physical.get(id as usize).filter(|&&index| index != NOBODY) {
                     found(index as usize);
                 }
             }
             Destination::Logical(mda) => self.for_each_logical(mda, found),
+        }
+    }
+
+    /// KVM's reading of 0xff, which goes with its extension of the destination to 15 bits: in a machine with IDs beyond
+    /// 8 bits it is no broadcast in x2APIC mode, where 255 may be somebody's ID (api.rst, section
+    /// "KVM_CAP_X2APIC_API").
+    fn for_each_byte_255(&self, logical: bool, mut found: impl FnMut(usize)) {
+        for (index, address) in self.addresses.iter().enumerate().filter(|(_, a)| a.present) {
+            let matches = match address.logical {
+                LogicalId::X2Apic(ldr) if self.wide => {
+                    if logical {
+                        ldr >> 16 == 0 && ldr & 0xff != 0
+                    } else {
+                        address.id == 0xff
+                    }
+                }
+                _ => true,
+            };
+            if matches {
+                found(index);
+            }
         }
     }
 
@@ -110,7 +137,8 @@ impl DestinationTable {
             visit(&self.clusters[usize::from(mda >> 4)], mda & 0xf);
         }
         let members = self.x2apic.get((mda >> 16) as usize).map_or(&[][..], Vec::as_slice);
-        members.iter().filter(|(mask, _)| mask & mda as u16 != 0).for_each(|&(_, index)| found(index as usize));
+        let hit = |mask: u16| mask & mda as u16 != 0 && (mask == mda as u16 || !fault::is(Fault::LogicalMaskExact));
+        members.iter().filter(|(mask, _)| hit(*mask)).for_each(|&(_, index)| found(index as usize));
     }
 }
 

@@ -9,9 +9,16 @@ pub mod bus;
 pub mod destination;
 pub mod ioapic;
 pub mod lapic;
+pub mod ledger;
 pub mod line;
 pub mod mailbox;
 pub mod message;
 pub mod pic;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod properties;
+#[cfg(all(test, shuttle))]
+mod shuttle;
+mod state;
 
 pub use message::{Accepted, Destination, Message, MessageSink};
+pub use state::BadState;

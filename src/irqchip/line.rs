@@ -8,7 +8,11 @@
 
 use std::sync::Arc;
 
+use fault::Fault;
 use parking_lot::Mutex;
+use x86::apic::DeliveryMode;
+
+use crate::message::Message;
 
 /// What lines drive: the inputs of the PIC and the I/O APIC, by GSI.
 pub trait LineTarget: Send + Sync {
@@ -20,33 +24,68 @@ pub trait LineTarget: Send + Sync {
 pub trait MsiTarget: Send + Sync {
     /// A write of `data` to `address`, which may be no interrupt message at all.
     fn send(&self, address: u64, data: u32);
+
+    /// A way of its own for the messages of one vector, where there is one that costs less than [`MsiTarget::send`].
+    fn vector(&self) -> Option<Box<dyn MsiVector>> {
+        None
+    }
+}
+
+/// A vector's own way to the controllers: they know its message before it is sent. Dropping it takes it away.
+pub trait MsiVector: Send {
+    /// From now on [`MsiVector::signal`] sends this message. False: it can't, and sends nothing.
+    fn route(&mut self, address: u64, data: u32) -> bool;
+    /// Sends the message. False: it is not sent.
+    fn signal(&self) -> bool;
 }
 
 /// One wire to one GSI; hands out its holders.
 pub struct Wire {
     gsi: u8,
     target: Arc<dyn LineTarget>,
-    /// How many holders assert it.
-    asserted: Mutex<u32>,
+    state: Mutex<WireState>,
+}
+
+/// A wire, for those who look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WireState {
+    /// How many hold it.
+    pub holders: u32,
+    /// How many of them assert it; its level is their OR.
+    pub asserting: u32,
+    /// How often it has risen.
+    pub rises: u64,
 }
 
 impl Wire {
     /// A wire to `gsi` that nobody holds yet.
     pub fn new(gsi: u8, target: Arc<dyn LineTarget>) -> Arc<Self> {
-        Arc::new(Self { gsi, target, asserted: Mutex::new(0) })
+        Arc::new(Self { gsi, target, state: Mutex::default() })
     }
 
     /// A new holder, its level low.
     pub fn holder(self: &Arc<Self>) -> Line {
+        self.state.lock().holders += 1;
         Line { wire: Arc::clone(self), level: false }
     }
 
+    /// Its number.
+    pub fn gsi(&self) -> u8 {
+        self.gsi
+    }
+
+    /// Its state, for those who look.
+    pub fn state(&self) -> WireState {
+        *self.state.lock()
+    }
+
     fn change(&self, up: bool) {
-        let mut asserted = self.asserted.lock();
-        let before = *asserted > 0;
-        *asserted = if up { *asserted + 1 } else { *asserted - 1 };
-        let now = *asserted > 0;
+        let mut state = self.state.lock();
+        let before = state.asserting > 0;
+        state.asserting = if up { state.asserting + 1 } else { state.asserting - 1 };
+        let now = state.asserting > 0 && (up || !fault::is(Fault::SharedLineFallsEarly));
         if before != now {
+            state.rises += u64::from(now);
             self.target.set_level(self.gsi, now);
         }
     }
@@ -82,6 +121,47 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         self.set(false);
+        self.wire.state.lock().holders -= 1;
+    }
+}
+
+/// A contact between a device's line and a wire, closed at first: somebody else can take the device off the wire.
+///
+/// Lock order: the wire on the device's side, the switch, the wire behind it.
+pub struct Switch(Mutex<Contact>);
+
+struct Contact {
+    closed: bool,
+    /// What the device drives.
+    level: bool,
+    out: Line,
+}
+
+impl Switch {
+    /// A switch in front of `out`, with the line for the device.
+    pub fn new(mut out: Line) -> (Arc<Self>, Line) {
+        out.set(false);
+        let gsi = out.wire.gsi;
+        let switch = Arc::new(Self(Mutex::new(Contact { closed: true, level: false, out })));
+        let line = Wire::new(gsi, Arc::clone(&switch) as _).holder();
+        (switch, line)
+    }
+
+    /// Closes or opens it. Open, the device's share of the wire is low; closed again, it is what the device drives by then.
+    pub fn set_closed(&self, closed: bool) {
+        let mut contact = self.0.lock();
+        contact.closed = closed;
+        let level = closed && contact.level;
+        contact.out.set(level);
+    }
+}
+
+impl LineTarget for Switch {
+    fn set_level(&self, _gsi: u8, level: bool) {
+        let mut contact = self.0.lock();
+        contact.level = level;
+        let level = contact.closed && level;
+        contact.out.set(level);
     }
 }
 
@@ -100,6 +180,17 @@ impl Msi {
     /// Sends one message.
     pub fn send(&self, address: u64, data: u32) {
         self.target.send(address, data);
+    }
+
+    /// A way of its own for one vector, if there is one.
+    pub fn vector(&self) -> Option<Box<dyn MsiVector>> {
+        self.target.vector()
+    }
+
+    /// Whether such a message reaches a processor that takes no interrupts: an NMI or an INIT.
+    pub fn gets_through(address: u64, data: u32) -> bool {
+        let mode = Message::from_msi(address, data).map(|message| message.mode);
+        matches!(mode, Some(DeliveryMode::Nmi | DeliveryMode::Init))
     }
 }
 

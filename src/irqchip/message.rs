@@ -1,5 +1,6 @@
 //! Interrupt messages: what a redirection entry, an MSI or an ICR puts on the bus.
 
+use fault::Fault;
 use x86::apic::{DeliveryMode, MSI_PREFIX, MsiAddress, MsiData, TriggerMode};
 use x86::ioapic::RedirectionEntry;
 
@@ -10,8 +11,14 @@ pub enum Destination {
     Physical(u32),
     /// The local APICs that match this logical destination (a message destination address, MDA).
     Logical(u32),
-    /// Everyone: 0xff in an 8-bit destination field, 0xffffffff in a 32-bit one, in either destination mode.
+    /// Everyone: 0xff in the 8-bit field of an xAPIC ICR, 0xffffffff in a 32-bit one, in either destination mode.
     Broadcast,
+    /// 0xff in the 8-bit field of a redirection entry or an MSI, whose sender does not know the receivers' mode:
+    /// everyone, unless the machine has x2APIC IDs from 255 up; then those in x2APIC mode take it by the letter.
+    Byte255 {
+        /// The destination mode.
+        logical: bool,
+    },
 }
 
 impl Destination {
@@ -27,7 +34,7 @@ impl Destination {
     /// Decodes the 32-bit destination of an x2APIC ICR.
     pub fn from_u32(id: u32, logical: bool) -> Self {
         match (id, logical) {
-            (u32::MAX, _) => Self::Broadcast,
+            (u32::MAX, _) if !fault::is(Fault::BroadcastUnknown) => Self::Broadcast,
             (id, false) => Self::Physical(id),
             (id, true) => Self::Logical(id),
         }
@@ -35,8 +42,8 @@ impl Destination {
 
     /// Decodes the destination of a redirection entry or an MSI: 8 bits, widened to 15 by the paravirtual extension.
     pub fn from_u15(low: u8, ext: u8, logical: bool) -> Self {
-        if ext == 0 {
-            return Self::from_u8(low, logical);
+        if (low, ext) == (0xff, 0) {
+            return Self::Byte255 { logical };
         }
         let id = u32::from(ext) << 8 | u32::from(low);
         if logical { Self::Logical(id) } else { Self::Physical(id) }
@@ -104,7 +111,7 @@ impl Message {
 
 fn trigger_for(mode: DeliveryMode, programmed: TriggerMode) -> TriggerMode {
     match mode {
-        DeliveryMode::Fixed | DeliveryMode::LowestPriority => programmed,
+        DeliveryMode::Fixed | DeliveryMode::LowestPriority if !fault::is(Fault::LevelSentAsEdge) => programmed,
         _ => TriggerMode::Edge,
     }
 }
@@ -115,8 +122,19 @@ fn trigger_for(mode: DeliveryMode, programmed: TriggerMode) -> TriggerMode {
 pub enum Accepted {
     /// At least one local APIC took it.
     Yes,
-    /// Nobody matched, or everybody who matched is disabled.
+    /// Those who took it had one like it that they have not looked at yet: one delivery does for both.
+    Merged,
+    /// Nobody matched.
     No,
+    /// Everybody who matched is disabled.
+    Disabled,
+}
+
+impl Accepted {
+    /// Somebody took it.
+    pub fn is_accepted(self) -> bool {
+        matches!(self, Self::Yes | Self::Merged)
+    }
 }
 
 /// Where a chip puts its messages: the destination table and the mailboxes behind it.

@@ -68,6 +68,11 @@ pub enum Exit<'a> {
     },
     /// HLT. KVM does not remember it: the next run goes on behind the instruction.
     Halt,
+    /// KVM's local APIC has ended an interrupt that [`crate::Route::Msi`] says is level-triggered.
+    IoApicEoi {
+        /// Its vector.
+        vector: u8,
+    },
     /// The guest can take an interrupt, and a window was asked for.
     InterruptWindow,
     /// The guest has lowered CR8 (not on every host).
@@ -131,7 +136,13 @@ pub struct MsrReadReply<'a> {
     data: &'a mut u64,
 }
 
-impl MsrReadReply<'_> {
+impl<'a> MsrReadReply<'a> {
+    /// An answer to be read from these two: the error is 1 for #GP, 0 for a value.
+    pub fn new(error: &'a mut u8, data: &'a mut u64) -> Self {
+        *error = 1;
+        Self { error, data }
+    }
+
     /// The guest reads `value`.
     pub fn value(self, value: u64) {
         *self.data = value;
@@ -150,7 +161,13 @@ pub struct MsrWriteReply<'a> {
     error: &'a mut u8,
 }
 
-impl MsrWriteReply<'_> {
+impl<'a> MsrWriteReply<'a> {
+    /// An answer to be read from here: 1 for #GP, 0 for a write that was done.
+    pub fn new(error: &'a mut u8) -> Self {
+        *error = 1;
+        Self { error }
+    }
+
     /// The write is done.
     pub fn accept(self) {
         *self.error = 0;
@@ -202,6 +219,8 @@ pub(crate) fn decode(page: &mut RunPage, reason: u32) -> Outcome<'_> {
             msr(page, unsafe { data.msr }, reason == KVM_EXIT_X86_WRMSR)
         }
         KVM_EXIT_HLT => Exit::Halt,
+        // SAFETY: see above.
+        KVM_EXIT_IOAPIC_EOI => Exit::IoApicEoi { vector: unsafe { data.eoi }.vector },
         KVM_EXIT_IRQ_WINDOW_OPEN => Exit::InterruptWindow,
         KVM_EXIT_SET_TPR => Exit::SetTpr,
         KVM_EXIT_INTR => Exit::Interrupted,
@@ -269,11 +288,10 @@ fn msr(page: &mut RunPage, msr: Msr, write: bool) -> Exit<'_> {
         _ => MsrReason::Invalid,
     };
     let (error, data) = page.msr_answer();
-    // Until somebody answers: the register does not exist.
-    *error = 1;
+    // Until somebody answers, the register does not exist: #GP.
     if write {
-        Exit::MsrWrite { index: msr.index, value: msr.data, reason, reply: MsrWriteReply { error } }
+        Exit::MsrWrite { index: msr.index, value: msr.data, reason, reply: MsrWriteReply::new(error) }
     } else {
-        Exit::MsrRead { index: msr.index, reason, reply: MsrReadReply { error, data } }
+        Exit::MsrRead { index: msr.index, reason, reply: MsrReadReply::new(error, data) }
     }
 }

@@ -84,6 +84,33 @@ impl Kvm {
         self.fd.check_extension_int(Cap::SyncRegs) & kvm_bindings::KVM_SYNC_X86_REGS as i32 != 0
     }
 
+    /// The vCPU numbers that KVM takes are below this; with KVM's local APICs they are APIC IDs.
+    pub fn max_vcpu_ids(&self) -> u32 {
+        u32::try_from(self.fd.get_max_vcpu_id()).unwrap_or(u32::MAX)
+    }
+
+    /// Fails if this KVM can't have all interrupt controllers itself.
+    pub fn check_irqchip(&self) -> Result<(), Error> {
+        self.check_for_mode(&[(Cap::Irqchip, "KVM_CAP_IRQCHIP"), (Cap::IrqRouting, "KVM_CAP_IRQ_ROUTING")])
+    }
+
+    /// Fails if this KVM can't have the local APICs alone.
+    pub fn check_split_irqchip(&self) -> Result<(), Error> {
+        self.check_for_mode(&[(Cap::SplitIrqchip, "KVM_CAP_SPLIT_IRQCHIP"), (Cap::X2ApicApi, "KVM_CAP_X2APIC_API")])
+    }
+
+    /// Whether KVM's local APICs have the TSC-deadline timer.
+    pub fn has_tsc_deadline_timer(&self) -> bool {
+        self.fd.check_extension(Cap::TscDeadlineTimer)
+    }
+
+    fn check_for_mode(&self, needed: &[(Cap, &str)]) -> Result<(), Error> {
+        match needed.iter().find(|(cap, _)| !self.fd.check_extension(*cap)) {
+            None => Ok(()),
+            Some((_, name)) => Err(host(format!("this host's KVM lacks {name}"), "use --irqchip user")),
+        }
+    }
+
     pub(crate) fn fd(&self) -> &kvm_ioctls::Kvm {
         &self.fd
     }

@@ -30,8 +30,14 @@ pub struct Guest {
 
 /// Loads what `program` assembles at 0000:1000, stack at 0000:8000, with the host's CPUID. `None` without KVM.
 pub fn guest(program: impl FnOnce(&mut CodeAssembler)) -> Option<Guest> {
+    guest_in(|_| {}, program)
+}
+
+/// The same in a machine that `prepare` has seen before its vCPU is made.
+pub fn guest_in(prepare: impl FnOnce(&Vm), program: impl FnOnce(&mut CodeAssembler)) -> Option<Guest> {
     let kvm = kvm()?;
     let vm = kvm.create_vm().unwrap();
+    prepare(&vm);
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
     vm.add_memory(&memory).unwrap();
     let mut code = CodeAssembler::new(16).unwrap();

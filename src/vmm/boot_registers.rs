@@ -17,7 +17,8 @@ pub fn enter(cpu: &mut Vcpu, boot: &BootState) -> Result<(), kvm::Error> {
     sregs.idt = table(&boot.idt);
     (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) = (boot.cr0, boot.cr3, boot.cr4, boot.efer);
     cpu.set_sregs(&sregs)?;
-    cpu.set_regs(&kvm_regs { rip: boot.rip, rsi: boot.rsi, rsp: boot.rsp, rflags: boot.rflags, ..Default::default() })
+    let &BootState { rip, rax, rbx, rsi, rsp, rflags, .. } = boot;
+    cpu.set_regs(&kvm_regs { rip, rax, rbx, rsi, rsp, rflags, ..Default::default() })
 }
 
 fn segment(segment: &Segment) -> kvm_segment {

@@ -4,16 +4,22 @@ use std::fmt::Display;
 
 use crate::boot::{BootError, ErrorKind};
 
-/// Exit codes of the program. All are even; the odd ones are the debug exit's.
+/// Exit codes of the program. All but one are even; the odd ones are the debug exit's.
 pub mod exit_code {
     /// A wrong argument or input file.
     pub const USAGE: u8 = 2;
+    /// A budget of `bench compare` is not met. It may be odd: that command runs no guest that could write a debug exit.
+    pub const BUDGET: u8 = 3;
     /// The host lacks something, or failed.
     pub const HOST: u8 = 4;
     /// The guest reset, and was not to be rebooted.
     pub const RESET: u8 = 32;
+    /// The guest panicked, and said so by its pvpanic device.
+    pub const GUEST_PANIC: u8 = 34;
     /// The guest can't go on: a triple fault, or KVM gave up on a vCPU.
     pub const GUEST_BROKEN: u8 = 36;
+    /// All vCPUs have halted for good.
+    pub const HALTED: u8 = 38;
 }
 
 /// An error before or beside the guest.

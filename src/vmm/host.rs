@@ -1,9 +1,12 @@
 //! The host: its KVM, and what that really delivers.
 
+use std::sync::OnceLock;
+
+use irqchip::lapic::PvEoi;
 use kvm::Kvm;
 use kvm::bindings::kvm_cpuid_entry2;
-use kvm::cpuid::{CpuidConfig, table};
-use kvm::probe::HostFeatures;
+use kvm::cpuid::{CpuidConfig, Paravirtual, table};
+use kvm::probe::{HostFeatures, hypercalls_work};
 
 use x86::platform;
 
@@ -26,6 +29,25 @@ pub struct Host {
     /// What the probe found.
     pub features: HostFeatures,
     cpuid: Vec<kvm_cpuid_entry2>,
+    /// Guests are offered only what they are offered in all modes.
+    pub same_cpuid: bool,
+    /// Whether a guest's hypercalls come back, once somebody has asked.
+    hypercalls: OnceLock<bool>,
+}
+
+/// What a mode's guests are offered, beyond what the processors can do.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    /// x2APIC mode.
+    pub x2apic: bool,
+    /// The TSC-deadline timer.
+    pub tsc_deadline: bool,
+    /// This program's paravirtual EOI. (KVM's is among its features.)
+    pub pv_eoi: bool,
+    /// KVM's paravirtual features.
+    pub paravirtual: Paravirtual,
+    /// Destinations of 15 bits.
+    pub ext_destination: bool,
 }
 
 impl Host {
@@ -35,33 +57,74 @@ impl Host {
         let features = HostFeatures::probe(&kvm)?;
         log::debug!("host: {features:?}");
         let cpuid = kvm.supported_cpuid()?;
-        Ok(Self { kvm, features, cpuid })
+        Ok(Self { kvm, features, cpuid, same_cpuid: false, hypercalls: OnceLock::new() })
     }
 
-    /// The CPUID table of vCPU `apic_id` of `cpus`.
-    pub fn cpuid(&self, apic_id: u32, cpus: u32) -> Vec<kvm_cpuid_entry2> {
+    /// The CPUID table of the vCPU with `apic_id`, one of `apic_ids`.
+    pub fn cpuid(&self, apic_id: u32, apic_ids: &[u32], offer: &Offer) -> Vec<kvm_cpuid_entry2> {
+        let common = Offer {
+            x2apic: self.features.x2apic,
+            tsc_deadline: self.features.tsc_deadline && self.kvm.has_tsc_deadline_timer(),
+            pv_eoi: false,
+            paravirtual: Paravirtual::WithoutLocalApic,
+            ext_destination: false,
+        };
+        let offer = if self.same_cpuid { &common } else { offer };
         let config = CpuidConfig {
             apic_id,
-            cpus,
-            max_apic_id: cpus - 1,
-            x2apic: self.features.x2apic,
-            tsc_deadline: self.features.tsc_deadline,
+            cpus: apic_ids.len() as u32,
+            max_apic_id: apic_ids.iter().copied().max().unwrap_or(apic_id),
+            x2apic: offer.x2apic,
+            tsc_deadline: offer.tsc_deadline,
+            pv_eoi: offer.pv_eoi,
             invariant_tsc: sys::clock::tsc_is_steady(),
+            paravirtual: offer.paravirtual,
+            ext_destination: offer.ext_destination,
         };
         table(&self.cpuid, &config)
     }
 
+    /// All that KVM's own local APICs can do.
+    pub fn kernel_apic_offer(&self, ext_destination: bool) -> Result<Offer, Error> {
+        let works = match self.hypercalls.get() {
+            Some(works) => *works,
+            None => {
+                let works = hypercalls_work(&self.kvm)?;
+                log::debug!("hypercalls work: {works}");
+                *self.hypercalls.get_or_init(|| works)
+            }
+        };
+        Ok(Offer {
+            x2apic: true,
+            tsc_deadline: self.kvm.has_tsc_deadline_timer(),
+            pv_eoi: false,
+            paravirtual: if works { Paravirtual::All } else { Paravirtual::WithoutHypercalls },
+            ext_destination,
+        })
+    }
+
+    /// What kind of processor the guest has: EAX and EDX of CPUID leaf 1.
+    pub fn processor(&self) -> (u32, u32) {
+        let leaf = self.cpuid.iter().find(|entry| entry.function == 1);
+        leaf.map_or((0, 0), |entry| (entry.eax, entry.edx))
+    }
+
     /// The local APIC that goes with [`Host::cpuid`].
-    pub fn apic_config(&self, id: u32) -> irqchip::lapic::Config {
+    pub fn apic_config(&self, id: u32, bsp: bool) -> irqchip::lapic::Config {
         irqchip::lapic::Config {
             id,
-            bsp: id == 0,
+            bsp,
             x2apic: self.features.x2apic,
             tsc_deadline: self.features.tsc_deadline,
             // KVM's MCG_CAP has no CMCI unless it is asked for.
             cmci: false,
             physical_bits: self.physical_bits(),
         }
+    }
+
+    /// The paravirtual EOI that goes with [`Host::cpuid`].
+    pub fn pv_eoi(&self) -> Option<PvEoi> {
+        self.features.pv_eoi.then(PvEoi::new)
     }
 
     /// Refuses memory that the guest's processors can't address.

@@ -18,6 +18,10 @@ pub const IA32_TSC_DEADLINE: u32 = 0x6e0;
 pub const X2APIC_FIRST: u32 = 0x800;
 /// Last register number of the x2APIC address space.
 pub const X2APIC_LAST: u32 = 0x8ff;
+/// Paravirtual EOI (Linux kernel, Documentation/virt/kvm/x86/msr.rst, MSR_KVM_EOI_EN).
+pub const KVM_PV_EOI: u32 = 0x4b56_4d04;
+/// Enable bit of [`KVM_PV_EOI`]; the rest is the address of a 4-byte field, bit 1 reserved.
+pub const PV_EOI_ENABLE: u64 = 1;
 /// Extended feature enables (AMD APM vol. 2, section "Extended Feature Enable Register (EFER)").
 pub const EFER: u32 = 0xc000_0080;
 

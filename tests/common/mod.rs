@@ -107,7 +107,8 @@ pub struct Program {
     started: Instant,
     /// What it has written so far.
     pub stdout: Vec<u8>,
-    stderr: Vec<u8>,
+    /// What it has said on standard error so far.
+    pub stderr: Vec<u8>,
 }
 
 impl Program {

@@ -107,7 +107,7 @@ fn an_edge_on_a_masked_pin_is_lost() {
     assert_eq!(cpus[0].handle_all(), [VECTOR], "the next one is not");
 }
 
-/// Red without: `accepted_vector` in `Pin::end`.
+/// Red without: `accepted` in `Pin::end`.
 #[test]
 fn a_level_entry_can_be_rerouted_while_in_service() {
     let (rig, mut cpus) = Rig::new(2);

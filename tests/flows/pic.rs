@@ -5,6 +5,9 @@ use x86::platform;
 
 use crate::rig::{Cpu, PIC_BASE, Rig, edge};
 
+/// OCW3: the next read is a poll.
+const POLL: u8 = 0x0c;
+
 /// A machine as firmware leaves it, its PICs initialised by the guest.
 fn virtual_wire(cpus: usize) -> (Rig, Vec<Cpu>) {
     let (rig, mut list) = Rig::new(cpus);
@@ -41,7 +44,7 @@ fn a_request_withdrawn_before_the_acknowledge_gives_nothing() {
     cpus[0].collect();
     assert!(cpus[0].apic.extint_pending());
     line.set(false);
-    assert_eq!(cpus[0].interrupts.acknowledge_pic(), None);
+    assert_eq!(cpus[0].interrupts.acknowledge_pic(false), None);
     assert_eq!(cpus[0].interrupt(), None);
 }
 
@@ -95,7 +98,11 @@ fn pin_0_takes_the_pics_output_as_extint_to_any_vcpu() {
     four.set(false);
     four.set(true);
     four.set(false);
-    assert_eq!(cpus[1].interrupt(), None, "asked, and withdrawn");
+    // Nothing takes a message back, so the acknowledge runs; the PIC has nothing any more.
+    assert_eq!(cpus[1].interrupt(), Some(PIC_BASE + 7), "asked, and withdrawn: spurious");
+    rig.write_pic(platform::PIC_MASTER, 0x0b);
+    assert_eq!(rig.read_pic(platform::PIC_MASTER), 0, "nothing is in service");
+    assert_eq!(cpus[1].interrupt(), None);
 }
 
 /// In automatic EOI mode the next request is there as soon as one is acknowledged.
@@ -116,6 +123,74 @@ fn what_waits_behind_an_acknowledged_request_asks_again() {
         lines.iter_mut().for_each(|line| line.set(true));
         let vectors: Vec<_> = std::iter::from_fn(|| cpus[0].interrupt()).collect();
         assert_eq!(vectors, [3, 4, 5].map(|irq| PIC_BASE + irq), "through pin 0: {pin_0}");
+    }
+}
+
+/// A poll acknowledges as the CPU does: INT falls in it, and what waits behind makes a new edge.
+///
+/// Red without: the fall that `PicPair::read_and_watch` reports, of the master's poll or of the slave's, or
+/// `with_watched_pic` following it.
+#[test]
+fn what_waits_behind_a_polled_request_asks_again() {
+    for (chip, irqs, answers) in
+        [(platform::PIC_MASTER, [3, 4], [0x83, 0x84]), (platform::PIC_SLAVE, [9, 12], [0x81, 0x84])]
+    {
+        let (rig, mut cpus) = Rig::new(1);
+        rig.start_pics();
+        // Again, for automatic EOI.
+        rig.write_pic(chip, 0x11);
+        let (vectors, cascade) = if chip == platform::PIC_MASTER { (PIC_BASE, 4) } else { (PIC_BASE + 8, 2) };
+        for word in [vectors, cascade, 0x03, 0x00] {
+            rig.write_pic(chip + 1, word);
+        }
+        rig.route(0, edge(0x71, 0));
+        let poll = || {
+            rig.write_pic(chip, POLL);
+            rig.read_pic(chip)
+        };
+        let mut lines = irqs.map(|irq| rig.isa_line(irq));
+        lines.iter_mut().for_each(|line| line.set(true));
+        assert_eq!(cpus[0].handle_all(), [0x71], "one rise for both");
+        assert_eq!(poll(), answers[0]);
+        assert_eq!(cpus[0].handle_all(), [0x71], "the second asks anew");
+        assert_eq!(poll(), answers[1]);
+        assert_eq!(poll(), 0);
+        assert!(cpus[0].handle_all().is_empty(), "nothing more");
+    }
+}
+
+/// A poll of the slave is no acknowledge of what the master itself asks for: the output stays high, and makes no edge.
+///
+/// Red with: a fall of the output at any poll.
+#[test]
+fn a_poll_of_the_slave_leaves_the_masters_own_request_as_it_is() {
+    let (rig, mut cpus) = Rig::new(1);
+    rig.start_pics();
+    rig.route(0, edge(0x71, 0));
+    let (mut own, mut behind) = (rig.isa_line(1), rig.isa_line(9));
+    own.set(true);
+    behind.set(true);
+    assert_eq!(cpus[0].handle_all(), [0x71]);
+    rig.write_pic(platform::PIC_SLAVE, POLL);
+    assert_eq!(rig.read_pic(platform::PIC_SLAVE), 0x81);
+    assert!(cpus[0].handle_all().is_empty());
+}
+
+/// The 8259A pair's output on both its ways, LINT0 and pin 0, as ExtINT: one request, one acknowledge.
+///
+/// Red with: two acknowledges for one request (a spurious IRQ 7 behind each interrupt).
+#[test]
+fn a_request_that_comes_by_lint0_and_by_pin_0_is_one_interrupt() {
+    let (rig, mut cpus) = virtual_wire(1);
+    rig.route(0, edge(0, 0).with_delivery_mode(DeliveryMode::ExtInt as u8));
+    let mut line = rig.isa_line(4);
+    for _ in 0..3 {
+        line.set(true);
+        assert_eq!(cpus[0].interrupt(), Some(PIC_BASE + 4));
+        assert_eq!(cpus[0].interrupt(), None);
+        line.set(false);
+        rig.end_pic(4);
+        assert_eq!(cpus[0].interrupt(), None);
     }
 }
 

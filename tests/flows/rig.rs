@@ -110,6 +110,18 @@ impl Rig {
         }
     }
 
+    /// Reads the command or data port of one of the PICs.
+    pub fn read_pic(&self, port: u16) -> u8 {
+        let mut data = [0];
+        if port >= platform::PIC_ELCR {
+            PicElcr(Arc::clone(&self.interrupts)).read(0, (port - platform::PIC_ELCR).into(), &mut data);
+            return data[0];
+        }
+        let base = if port >= platform::PIC_SLAVE { platform::PIC_SLAVE } else { platform::PIC_MASTER };
+        self.pic_ports(base).read(0, (port - base).into(), &mut data);
+        data[0]
+    }
+
     fn pic_ports(&self, base: u16) -> PicPorts {
         PicPorts::new(Arc::clone(&self.interrupts), base)
     }
@@ -179,7 +191,7 @@ impl Cpu {
         {
             self.log.start_ups.push(vector);
         }
-        self.log.nmis += usize::from(events.nmi) + usize::from(self.apic.take_nmi());
+        self.log.nmis += usize::from(events.nmis) + usize::from(self.apic.take_nmi());
     }
 
     /// The interrupt that the guest, its IF set, gets now.
@@ -197,8 +209,8 @@ impl Cpu {
 
     fn acknowledge(&mut self) -> Option<u8> {
         if self.apic.extint_pending() {
-            self.apic.extint_acknowledged();
-            if let Some(vector) = self.interrupts.acknowledge_pic() {
+            let latched = self.apic.extint_acknowledged();
+            if let Some(vector) = self.interrupts.acknowledge_pic(latched) {
                 return Some(vector);
             }
         }

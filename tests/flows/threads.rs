@@ -135,7 +135,7 @@ struct EndCpus<'a> {
 impl Drop for EndCpus<'_> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        (0..self.rig.cpus()).for_each(|index| self.rig.interrupts.attention(index));
+        (0..self.rig.cpus()).for_each(|index| self.rig.interrupts.processors().attention(index));
     }
 }
 
@@ -314,7 +314,7 @@ fn no_level_request_is_lost() {
     level_requests(false);
 }
 
-/// Red without: `accepted_vector`; re-evaluation after a table write.
+/// Red without: `accepted`; re-evaluation after a table write.
 #[test]
 fn no_level_request_is_lost_while_its_pin_is_rerouted() {
     level_requests(true);

@@ -58,7 +58,7 @@ impl Tree {
             self.sources.push(SourceFile { path, source: text, code, product_code, is_test: false });
             return;
         }
-        if path.ends_with("Cargo.toml") && !path.starts_with("guest/") {
+        if path.ends_with("Cargo.toml") && path != "guest/Cargo.toml" {
             let manifest = Manifest::parse(&text);
             let name = manifest.get("package", "name").unwrap_or_default().trim_matches('"').to_owned();
             self.manifests.push((name, path.clone(), manifest));
@@ -103,10 +103,12 @@ fn names(folder: &Path) -> Vec<String> {
 fn collect(root: &Path, folder: &Path, files: &mut Vec<String>) {
     for name in names(folder) {
         let path = folder.join(&name);
+        // In a second working tree `.git` is a file, and names a path of the machine it is on.
+        if ["target", ".git"].contains(&name.as_str()) {
+            continue;
+        }
         if path.is_dir() {
-            if !["target", ".git"].contains(&name.as_str()) {
-                collect(root, &path, files);
-            }
+            collect(root, &path, files);
         } else if let Some(path) = path.strip_prefix(root).ok().and_then(Path::to_str) {
             files.push(path.to_owned());
         }

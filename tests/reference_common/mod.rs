@@ -4,7 +4,7 @@
 //! it on both and says where they differ. The run is cut into episodes, each with chips just made, so that a divergence
 //! has a short history; this history is shrunk and printed as a test to paste.
 //!
-//! - `TOPHALF_REFERENCE_OPS`: how many operations (default 300,000), half from a fixed seed and half from a new one.
+//! - `TOPHALF_REFERENCE_OPS`: how many operations (default [`Rig::OPERATIONS`]), half from a fixed seed and half from a new one.
 //! - `TOPHALF_REFERENCE_SEED`: all from this seed, to see a divergence again.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,6 @@ use std::fmt::Debug;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const OPERATIONS: u64 = 300_000;
 const FIXED_SEED: u64 = 0x8259_a082_0930_aa00;
 /// From this many operations on, a sight that was never seen means that the generator is blind to it.
 const ENOUGH_TO_SEE: u64 = 200_000;
@@ -66,8 +65,12 @@ pub trait Rig: Sized {
     /// One operation, with all that it depends on.
     type Op: Clone + Debug;
 
+    /// How many operations a run has unless the environment says otherwise.
+    const OPERATIONS: u64 = 300_000;
     /// How many operations an episode has.
     const EPISODE: u64;
+    /// The function that replays operations, where what a divergence prints is pasted.
+    const REPLAY: &'static str = "replay";
     /// What a run must have seen, or the generator is blind.
     const SIGHTS: &'static [&'static str];
 
@@ -101,10 +104,10 @@ pub struct Divergence<Op> {
 }
 
 impl<Op: Debug> Divergence<Op> {
-    /// The report: the seed and a test to paste.
-    pub fn report(&self) -> String {
+    /// The report: the seed and a test to paste, which calls `replay`.
+    pub fn report(&self, replay: &str) -> String {
         let mut text = format!("seed {:#x} (TOPHALF_REFERENCE_SEED={}): {}\n\n", self.seed, self.seed, self.what);
-        text.push_str("#[test]\nfn what_the_seed_found() {\n    replay(&[\n");
+        let _ = write!(text, "#[test]\nfn what_the_seed_found() {{\n    {replay}(&[\n");
         for op in &self.ops {
             let _ = writeln!(text, "        {op:?},");
         }
@@ -115,7 +118,7 @@ impl<Op: Debug> Divergence<Op> {
 
 /// Runs the driver for as many operations as the environment says; a divergence fails the test.
 pub fn drive<R: Rig>() {
-    let operations = number("TOPHALF_REFERENCE_OPS").unwrap_or(OPERATIONS);
+    let operations = number("TOPHALF_REFERENCE_OPS").unwrap_or(R::OPERATIONS);
     let seeds = match number("TOPHALF_REFERENCE_SEED") {
         Some(seed) => vec![seed],
         None => vec![FIXED_SEED, new_seed()],
@@ -123,7 +126,7 @@ pub fn drive<R: Rig>() {
     let mut seen = Sights::new();
     for seed in &seeds {
         if let Err(divergence) = run::<R>(*seed, operations / seeds.len() as u64, &mut seen) {
-            panic!("program and reference differ, {}", divergence.report());
+            panic!("program and reference differ, {}", divergence.report(R::REPLAY));
         }
     }
     println!("{operations} operations, seeds {seeds:x?}, seen: {seen:?}");

@@ -41,7 +41,8 @@ pub const ILLEGAL_VECTOR_IS_SENT: bool = true;
 /// have it: no #GP.
 pub const STATUS_BITS_ARE_NOT_RESERVED: bool = true;
 
-/// Entering x2APIC mode clears the destination half of ICR: an 8-bit ID in bits 63:56 is no 32-bit one.
+/// Entering x2APIC mode clears the destination half of ICR, which "is not preserved" (section "State Changes From xAPIC Mode
+/// to x2APIC Mode").
 pub const X2APIC_CLEARS_DESTINATION: bool = true;
 
 /// Every write of LDR or DFR, and the firmware's set-up, reports a changed address, even of an equal value.

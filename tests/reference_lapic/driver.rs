@@ -1,12 +1,12 @@
 //! One pair, program and reference, that get the same operations; and what of them is compared.
 
 use irqchip::destination::LogicalId;
-use irqchip::lapic::{Config, Deadline, Effect, Gp, LocalApic, Mode, Now};
+use irqchip::lapic::{Config, Deadline, Effect, Gp, LocalApic, LocalSource, Mode, Now};
 use irqchip::mailbox::Mailbox;
 use irqchip::{Destination, Message};
 use x86::apic::{Shorthand, TriggerMode};
 
-use crate::model::{LINT0, Outcome, RefAddress, RefApic, To, Variant};
+use crate::model::{CMCI, LINT0, Outcome, PERFORMANCE, RefAddress, RefApic, THERMAL, To, Variant};
 
 /// One operation, with everything that it needs: a trace of them is a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,12 @@ pub enum Op {
     /// Nanoseconds, TSC ticks.
     Step(u64, u64),
     Expire,
+    /// Something in the processor: 0 corrected machine checks, 1 thermal, 2 performance counter.
+    Raise(u8),
+    TakeInit,
+    AcknowledgeLate,
+    /// The program goes on from its snapshot.
+    Snapshot,
 }
 
 /// How often what was met, by name.
@@ -105,7 +111,7 @@ impl Seen {
 struct Letters {
     edge: [bool; 256],
     level: [bool; 256],
-    nmi: bool,
+    nmis: u8,
     smi: bool,
     extint: bool,
     init: bool,
@@ -138,9 +144,14 @@ macro_rules! same {
     }};
 }
 
+fn config(variant: Variant) -> Config {
+    let Variant { id, bsp, x2apic, tsc_deadline, cmci, physical_bits } = variant;
+    Config { id, bsp, x2apic, tsc_deadline, cmci, physical_bits }
+}
+
 impl Pair {
     pub fn new(variant: Variant, start: (u64, u64)) -> Self {
-        let Variant { id, bsp, x2apic, tsc_deadline, cmci, physical_bits } = variant;
+        let bsp = variant.bsp;
         let mailbox = Mailbox::default();
         if !bsp {
             mailbox.wait_for_start_up();
@@ -148,7 +159,7 @@ impl Pair {
         let letters = Letters {
             edge: [false; 256],
             level: [false; 256],
-            nmi: false,
+            nmis: 0,
             smi: false,
             extint: false,
             init: false,
@@ -159,7 +170,7 @@ impl Pair {
             lint0_rose: false,
         };
         Pair {
-            program: LocalApic::new(Config { id, bsp, x2apic, tsc_deadline, cmci, physical_bits }),
+            program: LocalApic::new(config(variant)),
             reference: RefApic::new(variant),
             mailbox,
             letters,
@@ -210,7 +221,7 @@ impl Pair {
             }
             Op::PostNmi => {
                 let _ = self.mailbox.post_nmi();
-                self.letters.nmi = true;
+                self.letters.nmis = (self.letters.nmis + 1).min(2);
             }
             Op::PostSmi => {
                 let _ = self.mailbox.post_smi();
@@ -248,8 +259,31 @@ impl Pair {
                 reference.set_pin(pin, level);
             }
             Op::ExtIntAcknowledged => {
-                program.extint_acknowledged();
-                reference.extint_acknowledged();
+                same!("latched", program.extint_acknowledged(), reference.extint_acknowledged());
+            }
+            Op::Raise(source) => {
+                let source = match source {
+                    0 => LocalSource::CorrectedMachineCheck,
+                    1 => LocalSource::Thermal,
+                    _ => LocalSource::PerformanceCounter,
+                };
+                program.raise(source);
+                reference.raise(match source {
+                    LocalSource::CorrectedMachineCheck => CMCI,
+                    LocalSource::Thermal => THERMAL,
+                    LocalSource::PerformanceCounter => PERFORMANCE,
+                });
+            }
+            Op::TakeInit => same!("INIT by a pin", program.take_init(), reference.take_init()),
+            Op::AcknowledgeLate => {
+                same!("late acknowledge", program.acknowledge_late(), reference.acknowledge_late());
+            }
+            Op::Snapshot => {
+                let restored = LocalApic::restore(config(reference.variant), &program.save());
+                same!("snapshot", restored.as_ref(), Ok(&*program));
+                // Compared is what is seen from now on: nothing may hang on what a snapshot leaves out.
+                *program = restored.map_err(|e| e.to_string())?;
+                self.mailbox = Mailbox::restore(&self.mailbox.save());
             }
             Op::TakeNmi => same!("NMI", program.take_nmi(), reference.take_nmi()),
             Op::Init => {
@@ -289,7 +323,7 @@ impl Pair {
         let letters = &mut self.letters;
         let lint0 = letters.lint0_news.then_some((letters.lint0, letters.lint0_rose));
         self.reference.collect(&letters.edge, &letters.level, letters.extint, letters.smi, lint0);
-        same!("NMI by message", events.nmi, letters.nmi);
+        same!("NMI by message", events.nmis, letters.nmis);
         same!("INIT", events.init, letters.init);
         same!("start-up", events.start_up, letters.start_up);
         same!("attention", events.attention, false);
@@ -300,7 +334,7 @@ impl Pair {
             letters.waiting = !self.reference.variant.bsp;
         }
         (letters.edge, letters.level) = ([false; 256], [false; 256]);
-        (letters.nmi, letters.smi, letters.extint, letters.init, letters.start_up) = (false, false, false, false, None);
+        (letters.nmis, letters.smi, letters.extint, letters.init, letters.start_up) = (0, false, false, false, None);
         (letters.lint0_news, letters.lint0_rose) = (false, false);
         if events.init {
             self.program.init();
@@ -432,6 +466,7 @@ fn outcome(effect: Result<Effect, Gp>) -> Outcome {
         (Shorthand::All, _) => To::Everyone,
         (Shorthand::AllButSelf, _) => To::Others,
         (Shorthand::None, Destination::Broadcast) => To::All,
+        (Shorthand::None, Destination::Byte255 { .. }) => panic!("no ICR has such a destination: {ipi:?}"),
         (Shorthand::None, Destination::Physical(id)) => To::Physical(id),
         (Shorthand::None, Destination::Logical(id)) => To::Logical(id),
     };

@@ -85,7 +85,9 @@ impl Generator {
             93..95 => Op::TakeNmi,
             95 => Op::ExtIntAcknowledged,
             96 => random.pick(&[Op::PostNmi, Op::PostSmi, Op::PostExtInt, Op::PostExtInt]),
+            97 if random.one_in(2) => random.pick(&[Op::Raise(0), Op::Raise(1), Op::Raise(2), Op::TakeInit]),
             97 => self.rare(pair),
+            98 if random.one_in(4) => random.pick(&[Op::Snapshot, Op::AcknowledgeLate]),
             _ => self.step(pair),
         }
     }

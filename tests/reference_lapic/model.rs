@@ -77,6 +77,7 @@ pub struct RefApic {
     pub pins: [bool; 2],
     pub lint0_waits_for: u8,
     pub nmi: bool,
+    pub init_by_pin: bool,
     pub extint_message: bool,
     pub smis: u64,
 }
@@ -105,6 +106,7 @@ impl RefApic {
             pins: [false; 2],
             lint0_waits_for: 0,
             nmi: false,
+            init_by_pin: false,
             extint_message: false,
             smis: 0,
         }
@@ -283,12 +285,14 @@ impl RefApic {
     pub fn eoi(&mut self) -> Outcome {
         let Some(vector) = RefApic::top(&self.isr) else { return Outcome::Nothing };
         self.isr[vector as usize] = false;
-        if !self.tmr[vector as usize] {
-            return Outcome::Nothing;
-        }
+        let broadcast = self.tmr[vector as usize];
+        // Remote IRR "is reset when an EOI command is received": TMR has no part in it.
         if self.lvt[LINT0] & 0x4000 != 0 && self.lint0_waits_for == vector {
             self.lvt[LINT0] &= !0x4000;
             self.look_at_level_lint0();
+        }
+        if !broadcast {
+            return Outcome::Nothing;
         }
         if EOI_SUPPRESSION_OFFERED && self.spurious & 0x1000 != 0 {
             return Outcome::Nothing;
@@ -332,7 +336,8 @@ impl RefApic {
             0 => self.accept((value & 0xff) as u8, false),
             2 => self.smis += 1,
             4 => self.nmi = true,
-            // ExtINT is looked at, not latched; INIT by a pin is not modelled; the others are reserved.
+            5 => self.init_by_pin = true,
+            // ExtINT is looked at, not latched; the others are reserved.
             _ => {}
         }
     }
@@ -359,8 +364,44 @@ impl RefApic {
         wired || wired1 || self.extint_message
     }
 
-    pub fn extint_acknowledged(&mut self) {
+    pub fn extint_acknowledged(&mut self) -> bool {
+        let was = self.extint_message;
         self.extint_message = false;
+        was
+    }
+
+    pub fn take_init(&mut self) -> bool {
+        let was = self.init_by_pin;
+        self.init_by_pin = false;
+        was
+    }
+
+    /// Section "Local Vector Table": thermal, performance and CMCI entries know Fixed, SMI and NMI.
+    pub fn raise(&mut self, entry: usize) {
+        if !self.enabled || (entry == CMCI && !self.variant.cmci) {
+            return;
+        }
+        let value = self.lvt[entry];
+        if value & 0x1_0000 == 0 {
+            match value / 0x100 % 8 {
+                0 => self.accept((value % 0x100) as u8, false),
+                2 => self.smis += 1,
+                4 => self.nmi = true,
+                _ => {}
+            }
+        }
+        // Vol. 3B, "Generating an Interrupt on Overflow": the handler has to unmask.
+        if entry == PERFORMANCE {
+            self.lvt[entry] |= 0x1_0000;
+        }
+    }
+
+    /// Section "Spurious Interrupt".
+    pub fn acknowledge_late(&mut self) -> u8 {
+        match self.acknowledge() {
+            Some(vector) => vector,
+            None => (self.spurious % 0x100) as u8,
+        }
     }
 
     pub fn take_nmi(&mut self) -> bool {

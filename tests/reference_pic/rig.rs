@@ -16,6 +16,8 @@ pub enum Op {
     Line(u8, bool),
     Acknowledge,
     Reset,
+    /// The program goes on from its snapshot.
+    Snapshot,
 }
 
 /// What of an operation reaches the program: for the drivers' own tests.
@@ -113,7 +115,8 @@ impl<E: Ear> Rig for PicRig<E> {
                 Op::Read(random.one_of(&PORTS))
             }
             5..=6 => Op::Write(random.one_of(&COMMANDS), random.byte() | 0x10),
-            7..=8 => Op::Reset,
+            7 => Op::Reset,
+            8 => Op::Snapshot,
             9..=29 => Op::Write(random.one_of(&PORTS[4..]), random.byte()),
             30..=99 => Op::Write(random.one_of(&DATA), some_mask(random)),
             100..=299 => Op::Write(random.one_of(&COMMANDS), some_eoi(random)),
@@ -150,6 +153,11 @@ impl<E: Ear> Rig for PicRig<E> {
                 let expected = self.reference.acknowledge();
                 *self.acknowledged.entry(self.reference.last).or_default() += 1;
                 same("vector", self.program.acknowledge(), expected)?;
+            }
+            Op::Snapshot => {
+                let restored = PicPair::restore(&self.program.save());
+                same("snapshot", restored.as_ref(), Ok(&self.program))?;
+                self.program = restored.map_err(|e| e.to_string())?;
             }
             Op::Reset => {
                 self.reference.reset();

@@ -7,14 +7,33 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod agent;
+mod bench;
+mod boots;
+mod bottom_halves;
 mod chips;
+mod counts;
 mod endings;
 mod faults;
 mod guest;
+mod halts;
+mod hpet;
 mod ipi;
 mod level;
+mod msix;
 mod nonsense;
 mod program;
+mod pv_eoi;
+mod resets;
 mod serial;
 mod smp;
+mod stats;
+mod storm;
+mod suite;
+mod targets;
+mod terminal;
+mod testdev;
 mod timers;
+mod top;
+mod trace;
+mod watchdog;

@@ -231,7 +231,17 @@ fn memory_mapped_registers() {
             });
         }
         // Across the ends: memory and nothing, nothing and a chip, a chip and nothing.
-        let ends = [0xa_0000, 0xc_0000, 0x400_0000, 0xfec0_0000, 0xfec0_1000, 0xfee0_0000, 0xfee0_1000_u32];
+        let ends = [
+            0xa_0000,
+            0xc_0000,
+            0x400_0000,
+            0xfec0_0000,
+            0xfec0_1000,
+            0xfed0_0000,
+            0xfed0_0400,
+            0xfee0_0000,
+            0xfee0_1000_u32,
+        ];
         for end in ends {
             for before in 1..8 {
                 for size in SIZES {
@@ -257,6 +267,19 @@ fn memory_mapped_registers() {
             random(g);
             asm!(g; or eax, MASKED; mov dword_ptr(r14 + 0x10), eax; mov eax, dword_ptr(r14 + 0x10););
         }
+        // The HPET: every size and offset. Its counter never runs, since the messages that it would send could be any; in the
+        // end the PIT has its interrupt back.
+        asm!(g; xor r8d, r8d;);
+        let top = g.here();
+        for size in SIZES {
+            asm!(g; mov ebx, platform::HPET_BASE as u32; add ebx, r8d;);
+            read_memory(g, size);
+            random(g);
+            asm!(g; and rax, -2;);
+            write_memory(g, size);
+        }
+        asm!(g; inc r8d; cmp r8d, 0x400; jb top;);
+        asm!(g; mov ebx, platform::HPET_BASE as u32; mov dword_ptr(rbx + 0x10), 0;);
         // The local APIC: every size and offset is read. What is written unaligned or too wide does nothing.
         asm!(g; xor r8d, r8d;);
         let top = g.here();

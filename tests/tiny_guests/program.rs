@@ -73,6 +73,18 @@ impl Program {
         stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("it reads its input");
     }
 
+    /// Waits for a line on standard error that has `text` in it.
+    pub fn stderr_line(&mut self, text: &str) -> String {
+        loop {
+            let said = String::from_utf8_lossy(&self.stderr);
+            let whole = said.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            if let Some(line) = whole.into_iter().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            assert!(self.take_output(), "it ended without {text:?}: {:?}", String::from_utf8_lossy(&self.stderr));
+        }
+    }
+
     /// Waits until it has written `text` `count` times.
     pub fn wait_for(&mut self, text: &str, count: usize) {
         while String::from_utf8_lossy(&self.stdout).matches(text).count() < count {

@@ -6,6 +6,8 @@
 //! The datasheet leaves open: a count that is no BCD number is taken digit by digit, modulo 10000; a count of 1 in
 //! modes 2 and 3, which it forbids, works as 2; a counter whose count was not written since the control word stands still.
 
+use fault::Fault;
+
 /// Which bytes of the count the guest reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
@@ -291,7 +293,10 @@ impl Counter {
 
     fn load(&mut self) {
         let least = if matches!(self.mode, 2 | 3) { 2 } else { 1 };
-        self.loaded = self.reload.max(least);
+        self.loaded = self.reload.max(least) + u32::from(fault::is(Fault::PitPeriodLong));
+        if self.mode == 0 && fault::is(Fault::PitEarly) {
+            self.loaded -= self.loaded / 16;
+        }
         self.null_count = false;
         // Mode 3 counts by twos, from an even number.
         let odd = if self.mode == 3 { self.loaded & 1 } else { 0 };

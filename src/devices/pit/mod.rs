@@ -7,7 +7,7 @@
 //! can't tell.
 //!
 //! After a stop of any length there is one edge for all those missed, in phase with the program. The alarm is not
-//! armed sooner than [`MIN_INTERVAL`] after an edge was delivered, so that a tiny count can't make the host spin.
+//! armed sooner than 20 us after an edge was delivered, so that a tiny count can't make the host spin.
 //!
 //! Not modelled: the speaker, NMI sources in port B (they read as zero).
 
@@ -19,17 +19,15 @@ mod tests;
 
 use std::sync::Arc;
 
+use fault::Fault;
 use irqchip::line::Line;
 use x86::Nanos;
 use x86::platform::PIT_HZ;
 
-use crate::clock::{Deadline, ticks_at, time_of_tick};
+use crate::clock::{Deadline, MIN_INTERVAL, ticks_at, time_of_tick};
 use crate::ports::{read_bytes, write_bytes};
 use crate::traits::{Alarm, BusDevice, TimedDevice};
 use counter::Counter;
-
-/// The least time from one edge to the next alarm, in nanoseconds.
-pub const MIN_INTERVAL: Nanos = 20_000;
 
 /// Offset of port B (0x61) from the timer's first port (0x40).
 pub const PORT_B_OFFSET: u64 = 0x21;
@@ -99,7 +97,7 @@ impl Pit {
     fn settle(&mut self, now: Nanos) {
         let counter = &mut self.counters[0];
         if counter.take_rise() {
-            self.line.set(false);
+            self.line.set(fault::is(Fault::PitEdgeMissed));
             self.line.set(true);
             self.not_before = now.saturating_add(MIN_INTERVAL);
         }

@@ -4,7 +4,8 @@ use parking_lot::Mutex;
 use x86::Nanos;
 use x86::time::NANOS_PER_SEC;
 
-use super::{MIN_INTERVAL, PORT_B_OFFSET, Pit};
+use super::{PORT_B_OFFSET, Pit};
+use crate::clock::MIN_INTERVAL;
 use crate::testing::{Clock, Probe, inb, outb};
 use crate::traits::{BusDevice, TimedDevice};
 use crate::window::Window;

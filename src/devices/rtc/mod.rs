@@ -19,6 +19,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fault::Fault;
 use irqchip::line::Line;
 use x86::Nanos;
 
@@ -101,7 +102,7 @@ impl Rtc {
         if self.runs() && from != to {
             flags |= C_UPDATE;
             let alarm = self.registers.next_alarm(from as i64);
-            if alarm.is_some_and(|at| i128::from(at) <= to) {
+            if alarm.is_some_and(|at| i128::from(at) <= to) && !fault::is(Fault::RtcAlarmMissed) {
                 flags |= C_ALARM;
             }
         }
@@ -138,7 +139,7 @@ impl Rtc {
             0 => None,
             // The first two codes stand for 256 and 128 Hz, the others fall from 8192 Hz.
             rate @ 1..=2 => Some(1 << (rate + 6)),
-            rate => Some(1 << (rate - 1)),
+            rate => Some(1 << (rate - 1 - u8::from(fault::is(Fault::RtcRateDoubled)))),
         }
     }
 
@@ -151,7 +152,8 @@ impl Rtc {
             }
             REG_C => {
                 let pending = self.registers.interrupts_pending();
-                std::mem::take(&mut self.registers[REG_C]) | if pending { C_INTERRUPT } else { 0 }
+                let kept = if fault::is(Fault::RtcFlagsKept) { self.registers[REG_C] } else { 0 };
+                std::mem::replace(&mut self.registers[REG_C], kept) | if pending { C_INTERRUPT } else { 0 }
             }
             REG_D => D_VALID,
             register if is_time(register) && self.runs() => self.registers.encode(self.seconds(), register),

@@ -27,7 +27,7 @@ use vm_superio::serial::NoEvents;
 use x86::Nanos;
 
 use crate::ports::{read_bytes, write_bytes};
-use crate::traits::{BusDevice, Later};
+use crate::traits::{BusDevice, ConsoleEnd, Later};
 use output::{HIGH_WATER, LOW_WATER, Output};
 
 /// Ports of the chip.
@@ -278,6 +278,24 @@ impl Serial {
 
     fn dlab(&self) -> bool {
         self.line_control & LCR_DLAB != 0
+    }
+}
+
+impl ConsoleEnd for Serial {
+    fn push_input(&mut self, bytes: &[u8]) -> usize {
+        self.push_input(bytes)
+    }
+
+    fn peek_output(&mut self, data: &mut [u8]) -> usize {
+        Self::peek_output(self, data)
+    }
+
+    fn consume_output(&mut self, count: usize) {
+        self.consume_output(count);
+    }
+
+    fn output_len(&mut self) -> usize {
+        Self::output_len(self)
     }
 }
 

@@ -74,6 +74,26 @@ fn a_broadcast_is_for_everyone_who_is_there() {
 }
 
 #[test]
+fn in_a_machine_with_wide_ids_the_byte_255_is_an_id_in_x2apic_mode_and_everyone_in_xapic_mode() {
+    let x2apic = |id: u32| address(id, LogicalId::X2Apic((id >> 4) << 16 | 1 << (id & 0xf)));
+    let all = [0, 255, 256, 300, 32766].map(x2apic);
+    let table = DestinationTable::new(all.to_vec());
+    assert_eq!(found(&table, Destination::Byte255 { logical: false }), [1]);
+    assert_eq!(found(&table, Destination::Byte255 { logical: true }), [0], "the first eight of cluster 0");
+    for (index, id) in [0, 255, 256, 300, 32766].into_iter().enumerate() {
+        assert_eq!(found(&table, Destination::Physical(id)), [index]);
+    }
+    // An application processor that has not been started, and one that firmware left in xAPIC mode.
+    let table = DestinationTable::new(vec![x2apic(0), address(300, LogicalId::Flat(0))]);
+    assert_eq!(found(&table, Destination::Byte255 { logical: false }), [1]);
+    // Nobody has a wide ID: it is what it always was.
+    let table = DestinationTable::new(vec![x2apic(0), x2apic(254)]);
+    for logical in [false, true] {
+        assert_eq!(found(&table, Destination::Byte255 { logical }), [0, 1]);
+    }
+}
+
+#[test]
 fn a_disabled_apic_does_not_stand_in_for_id_0() {
     let table = DestinationTable::new(vec![Address::DISABLED, address(5, LogicalId::Flat(1))]);
     assert_eq!(found(&table, Destination::Physical(0)), []);
@@ -118,10 +138,21 @@ fn of_two_with_one_id_the_first_answers() {
 }
 
 /// Whether the APIC at `address` accepts, as the manual tells it for one APIC that sees a message go by.
-fn matches(address: &Address, destination: Destination) -> bool {
+fn matches(address: &Address, destination: Destination, wide: bool) -> bool {
+    address.present
+        && match (destination, address.logical) {
+            (Destination::Byte255 { logical: false }, LogicalId::X2Apic(_)) if wide => address.id == 0xff,
+            (Destination::Byte255 { logical: true }, LogicalId::X2Apic(_)) if wide => {
+                matches(address, Destination::Logical(0xff), wide)
+            }
+            _ => matches_in_any_mode(address, destination),
+        }
+}
+
+fn matches_in_any_mode(address: &Address, destination: Destination) -> bool {
     address.present
         && match destination {
-            Destination::Broadcast => true,
+            Destination::Broadcast | Destination::Byte255 { .. } => true,
             Destination::Physical(id) => address.id == id,
             Destination::Logical(mda) => match address.logical {
                 LogicalId::None => false,
@@ -146,6 +177,7 @@ fn any_logical() -> impl Strategy<Value = LogicalId> {
 fn any_destination() -> impl Strategy<Value = Destination> {
     prop_oneof![
         Just(Destination::Broadcast),
+        any::<bool>().prop_map(|logical| Destination::Byte255 { logical }),
         (0..40u32).prop_map(Destination::Physical),
         any::<u32>().prop_map(Destination::Physical),
         (0..=0xffu32).prop_map(Destination::Logical),
@@ -161,13 +193,16 @@ proptest! {
     fn the_table_finds_whom_a_scan_finds_each_once(
         apics in prop::collection::vec((any::<bool>(), any_logical(), any::<bool>()), 0..20),
         destination in any_destination(),
+        stride in prop_oneof![Just(2u32), Just(51), Just(255)],
     ) {
         let addresses: Vec<_> = apics
             .into_iter()
             .enumerate()
-            .map(|(index, (present, logical, enabled))| Address { present, id: 2 * index as u32, logical, enabled })
+            .map(|(index, (present, logical, enabled))| Address { present, id: stride * index as u32, logical, enabled })
             .collect();
-        let expected: Vec<_> = (0..addresses.len()).filter(|&index| matches(&addresses[index], destination)).collect();
+        let wide = addresses.iter().any(|address| address.present && address.id >= 0xff);
+        let expected: Vec<_> =
+            (0..addresses.len()).filter(|&index| matches(&addresses[index], destination, wide)).collect();
         prop_assert_eq!(found(&DestinationTable::new(addresses), destination), expected);
     }
 }

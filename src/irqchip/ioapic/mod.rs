@@ -30,19 +30,23 @@ mod damper_tests;
 mod pin;
 #[cfg(test)]
 mod properties;
+mod state;
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod tests;
 
 pub use pin::PinCounters;
+pub use state::{PinState, State};
 
 use pin::Pin;
 use x86::Nanos;
 use x86::ioapic::{EOI, IOREGSEL, IOWIN, PINS, REG_ARB, REG_ID, REG_TABLE, REG_VERSION, RedirectionEntry, VERSION};
 
-use crate::message::MessageSink;
+use crate::message::{Message, MessageSink};
 
 /// One I/O APIC. Not shared: whoever owns it brings the lock, and `sink` is called under it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IoApic {
     /// The ID after reset.
     strapped_id: u8,
@@ -139,6 +143,22 @@ impl IoApic {
         self.pins.get(usize::from(pin)).map(Pin::entry)
     }
 
+    /// The level interrupts whose EOIs this I/O APIC has to hear of, now or when they are sent: those that its entries
+    /// describe, masked or not, and those in service, which a changed entry no longer describes. At most two for a pin.
+    pub fn awaited_eois(&self) -> impl Iterator<Item = Message> {
+        self.pins.iter().flat_map(|pin| [pin.level_message(), pin.in_service()]).flatten()
+    }
+
+    /// The level interrupt of `pin` that was accepted and whose EOI is still to come; `None` above 23.
+    pub fn in_service(&self, pin: u8) -> Option<Message> {
+        self.pins.get(usize::from(pin)).and_then(Pin::in_service)
+    }
+
+    /// Whether a level interrupt waits that nobody has accepted.
+    pub fn is_waiting(&self) -> bool {
+        self.pins.iter().any(Pin::is_refused)
+    }
+
     /// Whether the line of `pin` is asserted, for tracing; `None` above 23.
     pub fn line(&self, pin: u8) -> Option<bool> {
         self.pins.get(usize::from(pin)).map(Pin::line)
@@ -147,6 +167,11 @@ impl IoApic {
     /// What `pin` did so far; `None` above 23.
     pub fn counters(&self, pin: u8) -> Option<PinCounters> {
         self.pins.get(usize::from(pin)).map(Pin::counters)
+    }
+
+    /// Whether a level interrupt of `pin` is pending: asserted, and masked or accepted by nobody yet. False above 23.
+    pub fn is_pending(&self, pin: u8) -> bool {
+        self.pins.get(usize::from(pin)).is_some_and(Pin::is_open)
     }
 
     fn read_register(&self) -> u32 {

@@ -27,6 +27,15 @@ pub fn mode(base: u64) -> Option<Mode> {
     }
 }
 
+/// The mode of a local APIC of `config` that has `base`, if it can have it.
+pub fn check_state(base: u64, config: super::Config) -> Option<Mode> {
+    let bsp = base & ApicBase::BSP.bits() != 0;
+    let mode = mode(base).filter(|_| bsp == config.bsp)?;
+    // Every mode is its own successor, so only the bits matter.
+    check_write(base, base, config.x2apic, config.physical_bits).ok()?;
+    Some(mode)
+}
+
 /// Checks a write of `new` over `old`: reserved bits and the transitions that the figure "Local x2APIC State
 /// Transitions with IA32_APIC_BASE, INIT, and Reset" does not have give #GP. `x2apic` says whether CPUID offers it.
 pub fn check_write(old: u64, new: u64, x2apic: bool, physical_bits: u32) -> Result<Mode, Gp> {

@@ -23,6 +23,10 @@ pub enum LvtEntry {
 }
 
 impl LvtEntry {
+    /// All, in the order of the table.
+    pub const ALL: [Self; 7] =
+        [Self::Cmci, Self::Timer, Self::Thermal, Self::Perf, Self::Lint0, Self::Lint1, Self::Error];
+
     /// The entry whose register is at xAPIC offset `offset`.
     pub fn from_offset(offset: u32) -> Option<Self> {
         Some(match offset {
@@ -101,11 +105,21 @@ impl LvtTable {
         !u64::from(self.writable(entry) | read_only)
     }
 
+    /// Masks one entry.
+    pub fn mask(&mut self, entry: LvtEntry) {
+        self.entries[entry as usize].set_masked(true);
+    }
+
     /// Masks every entry, as clearing the software-enable bit does.
     pub fn mask_all(&mut self) {
         for entry in &mut self.entries {
             entry.set_masked(true);
         }
+    }
+
+    /// Every entry is masked.
+    pub fn all_masked(&self) -> bool {
+        self.entries.iter().all(|entry| entry.masked())
     }
 
     /// Sets or clears a LINT entry's remote IRR.

@@ -5,15 +5,18 @@
 //! the rest of the machine is returned as an [`Effect`]. Time is an argument.
 //!
 //! Not modelled: SMM (an SMI is counted, there is no firmware to take it); arbitration IDs (there is no APIC bus to
-//! arbitrate); the spurious vector is never given, because request and acknowledgement are one step here and nothing
-//! can come between them; remote read; focus processors; INIT by a LINT pin; the polarity of LINT pins (a pin is
-//! asserted or it is not); sources for the thermal, performance and CMCI entries; a writable APIC ID or BSP flag.
+//! arbitrate); remote read; focus processors (bit 9 of SVR is stored); the polarity of LINT pins (a pin is asserted or it
+//! is not); a writable APIC ID or BSP flag.
 
 mod base;
 mod icr;
 mod lint;
+#[cfg(all(test, loom))]
+mod loom;
 mod lvt;
+mod pv_eoi;
 mod registers;
+mod state;
 mod timer;
 mod vectors;
 
@@ -26,25 +29,38 @@ mod tests_lint;
 #[cfg(all(test, not(loom)))]
 mod tests_properties;
 #[cfg(all(test, not(loom)))]
+mod tests_pv_eoi;
+#[cfg(all(test, not(loom)))]
 mod tests_registers;
+#[cfg(all(test, not(loom)))]
+mod tests_state;
 #[cfg(all(test, not(loom)))]
 mod tests_timer;
 
+use fault::Fault;
 use x86::apic::{Esr, Svr, TriggerMode};
 use x86::msr::ApicBase;
 use x86::{platform, vector};
 
+use crate::Accepted;
 use crate::destination::{Address, LogicalId};
+use crate::ledger::{Account, ApicLedger, Dropped, Pending, Posts, Source};
 use crate::mailbox::{Events, Mailbox};
 pub use base::Mode;
 pub use icr::Ipi;
+pub use lint::LocalSource;
 use lvt::{LvtEntry, LvtTable};
+pub use pv_eoi::{EoiFlag, PvEoi};
+pub use state::{State, TimerState};
 use timer::Timer;
 pub use timer::{Deadline, Now};
 pub use vectors::Vectors;
 
 /// The vectors that no message may have, in the lowest of the four words.
 const ILLEGAL: u64 = (1 << vector::FIRST_LEGAL) - 1;
+
+/// The bits of SVR that exist: vector, enable, focus checking, EOI-broadcast suppression.
+const SVR_WRITABLE: u32 = 0x13ff;
 
 /// A general-protection fault: what the access gives instead of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,10 +128,13 @@ pub struct LocalApic {
     lint0_vector: u8,
     /// Set by LVT entries in NMI mode, until the owner takes it.
     nmi: bool,
+    /// Set by LINT pins in INIT mode, until the owner takes it.
+    init_raised: bool,
     /// An ExtINT message has come (from an I/O APIC pin) and is not yet acknowledged.
     extint: bool,
     /// SMIs that went nowhere.
     smis: u64,
+    ledger: ApicLedger,
 }
 
 impl LocalApic {
@@ -145,8 +164,10 @@ impl LocalApic {
             lint: [false; 2],
             lint0_vector: 0,
             nmi: false,
+            init_raised: false,
             extint: false,
             smis: 0,
+            ledger: ApicLedger::default(),
         };
         apic.init();
         apic
@@ -161,8 +182,14 @@ impl LocalApic {
         self.dfr = u32::MAX;
         self.svr = Svr::from_bits(0xff);
         self.icr = 0;
+        let pending = self.pending();
+        self.ledger.requests.dropped.reset += pending.requests;
+        self.ledger.in_service.dropped.reset += pending.in_service;
+        self.ledger.nmis.dropped.reset += pending.nmis;
         self.irr.clear();
-        self.isr.clear();
+        if !fault::is(Fault::InitKeepsService) {
+            self.isr.clear();
+        }
         self.tmr.clear();
         self.esr = Esr::empty();
         self.esr_pending = Esr::empty();
@@ -171,6 +198,7 @@ impl LocalApic {
         self.lint0_vector = 0;
         self.timer = Timer::default();
         self.nmi = false;
+        self.init_raised = false;
         self.extint = false;
     }
 
@@ -180,7 +208,8 @@ impl LocalApic {
     }
 
     /// Writes IA32_APIC_BASE. Disabling puts the registers back to their reset state (section "Enabling or Disabling
-    /// the Local APIC"); entering x2APIC mode keeps them, but for the ID and what follows from it.
+    /// the Local APIC"); entering x2APIC mode keeps them, but for the ID, what follows from it, and the upper half of ICR
+    /// (section "State Changes From xAPIC Mode to x2APIC Mode").
     pub fn write_base(&mut self, value: u64) -> Result<Effect, Gp> {
         let mode = base::check_write(self.base, value, self.x2apic, self.physical_bits)?;
         // The BSP flag says how the processor came up; writing it does not change that.
@@ -238,7 +267,11 @@ impl LocalApic {
         let present = self.mode != Mode::Disabled;
         let mut illegal = false;
         let events = mailbox.take(|word, mut edge, mut level| {
+            let taken = count(edge) + count(level);
+            let account = self.ledger.source(Source::Mailbox);
+            account.asserted += taken;
             if !present {
+                account.dropped.disabled += taken;
                 return;
             }
             // "The local APIC will never set an IRR bit in the range 0-15" (section "Error Handling").
@@ -247,9 +280,15 @@ impl LocalApic {
                 edge &= !ILLEGAL;
                 level &= !ILLEGAL;
             }
+            let legal = count(edge) + count(level);
+            let new = count((edge | level) & !self.irr.words()[word]);
+            account.dropped.illegal_vector += taken - legal;
+            account.merged += legal - new;
+            account.delivered += new;
+            self.ledger.requests.asserted += new;
             self.irr.insert_word(word, edge | level);
-            self.tmr.remove_word(word, edge);
-            self.tmr.insert_word(word, level);
+            self.tmr.remove_word(word, if fault::is(Fault::TmrNotCleared) { 0 } else { edge });
+            self.tmr.insert_word(word, if fault::is(Fault::TmrNotSet) { 0 } else { level });
         });
         if illegal {
             self.error(Esr::RECEIVE_ILLEGAL_VECTOR);
@@ -266,23 +305,64 @@ impl LocalApic {
         events
     }
 
-    /// Accepts a request from this vCPU itself: a self-IPI, the timer, an LVT entry. A globally disabled APIC takes none.
+    /// Accepts a request as from an IPI of this vCPU to itself. A globally disabled APIC takes none.
     pub fn accept(&mut self, vector: u8, trigger: TriggerMode) {
+        self.accept_from(Source::SelfIpi, vector, trigger);
+    }
+
+    /// Accepts a request from this vCPU itself: a self-IPI, the timer, an LVT entry. A globally disabled APIC takes none.
+    /// True: it has merged with one that was there.
+    pub(crate) fn accept_from(&mut self, source: Source, vector: u8, trigger: TriggerMode) -> bool {
+        let account = self.ledger.source(source);
+        account.asserted += 1;
         if self.mode == Mode::Disabled {
-            return;
+            account.dropped.disabled += 1;
+            return false;
         }
         if vector < vector::FIRST_LEGAL {
+            account.dropped.illegal_vector += 1;
             self.error(Esr::RECEIVE_ILLEGAL_VECTOR);
-            return;
+            return false;
+        }
+        let merged = self.irr.contains(vector);
+        if merged {
+            account.merged += 1;
+        } else {
+            account.delivered += 1;
+            self.ledger.requests.asserted += 1;
         }
         self.irr.insert(vector);
         self.tmr.set(vector, trigger == TriggerMode::Level);
+        merged
     }
 
-    /// The processor priority (section "Task and Processor Priorities").
+    /// One of its IPIs is on the bus.
+    pub(crate) fn sent_ipi(&mut self, accepted: Accepted, posts: &Posts) {
+        self.ledger.ipis.count(accepted);
+        self.ledger.posts.add(posts);
+    }
+
+    /// Its accounts.
+    pub fn ledger(&self) -> &ApicLedger {
+        &self.ledger
+    }
+
+    /// The same with empty accounts: what a guest can see.
+    #[cfg(test)]
+    pub(crate) fn without_past(&self) -> Self {
+        Self { ledger: ApicLedger::default(), ..self.clone() }
+    }
+
+    /// What its accounts have pending.
+    pub fn pending(&self) -> Pending {
+        Pending { requests: self.irr.len().into(), in_service: self.isr.len().into(), nmis: self.nmi.into() }
+    }
+
+    /// The processor priority (section "Task and Processor Priorities"): its sub-class is that of TPR when both are of one
+    /// class, too; KVM has it so.
     pub fn ppr(&self) -> u8 {
         let in_service = self.isr.highest().unwrap_or(0) & 0xf0;
-        if self.tpr & 0xf0 >= in_service { self.tpr } else { in_service }
+        if self.tpr & 0xf0 >= in_service && !fault::is(Fault::TprIgnored) { self.tpr } else { in_service }
     }
 
     /// The vector that would be delivered now: the highest request, if its class is above the processor's.
@@ -290,7 +370,8 @@ impl LocalApic {
         if self.mode == Mode::Disabled {
             return None;
         }
-        self.irr.highest().filter(|vector| vector & 0xf0 > self.ppr() & 0xf0)
+        let class = if fault::is(Fault::PriorityByVector) { 0xff } else { 0xf0 };
+        self.irr.first(Fault::LowestRequestFirst).filter(|vector| vector & class > self.ppr() & class)
     }
 
     /// A request waits for nothing but a lower TPR.
@@ -302,20 +383,34 @@ impl LocalApic {
     /// Delivers: moves the highest deliverable request from IRR to ISR.
     pub fn acknowledge(&mut self) -> Option<u8> {
         let vector = self.deliverable()?;
-        self.irr.remove(vector);
+        if !fault::now_and_then(Fault::RequestKept) {
+            self.irr.remove(vector);
+        }
         self.isr.insert(vector);
+        self.ledger.requests.delivered += 1;
+        self.ledger.in_service.asserted += 1;
         Some(vector)
+    }
+
+    /// The acknowledge cycle of a processor that saw the request earlier: as [`LocalApic::acknowledge`], but if the
+    /// request has been masked or lowered since, the spurious vector, with nothing put in service (section "Spurious
+    /// Interrupt"). Whoever looks and acknowledges in one step, as our vCPUs do, never needs it.
+    pub fn acknowledge_late(&mut self) -> u8 {
+        self.acknowledge().unwrap_or(self.svr.vector())
     }
 
     /// End of interrupt: clears the highest ISR bit (section "Signaling Interrupt Servicing Completion").
     pub fn eoi(&mut self) -> Effect {
-        let Some(vector) = self.isr.highest() else { return Effect::None };
+        let Some(vector) = self.isr.first(Fault::EoiEndsLowest) else { return Effect::None };
         self.isr.remove(vector);
-        if !self.tmr.contains(vector) {
+        self.ledger.in_service.delivered += 1;
+        let level = self.tmr.contains(vector);
+        self.eoi_lint0(vector);
+        if !level {
             return Effect::None;
         }
-        self.eoi_lint0(vector);
-        if self.svr.suppress_eoi_broadcast() { Effect::None } else { Effect::Eoi(vector) }
+        let suppressed = self.svr.suppress_eoi_broadcast() && !fault::is(Fault::EoiSuppressionIgnored);
+        if suppressed || fault::now_and_then(Fault::EoiBroadcastLost) { Effect::None } else { Effect::Eoi(vector) }
     }
 
     /// The task priority.
@@ -331,7 +426,7 @@ impl LocalApic {
     /// Follows a `mov cr8` of the guest: sets the class, clears the sub-class (section "Interrupt Control in 64-Bit
     /// Mode"). A value that is already there is no write, and keeps the sub-class.
     pub fn set_cr8(&mut self, class: u8) {
-        if class & 0xf != self.cr8() {
+        if class & 0xf != self.cr8() && !fault::is(Fault::Cr8Ignored) {
             self.tpr = class << 4;
         }
     }
@@ -345,8 +440,10 @@ impl LocalApic {
     pub fn expire(&mut self, now: Now) {
         if self.timer.expire(now) {
             let lvt = self.lvt.get(LvtEntry::Timer);
-            if !lvt.masked() {
-                self.accept(lvt.vector(), TriggerMode::Edge);
+            if !lvt.masked() || fault::is(Fault::MaskedTimerFires) {
+                self.accept_from(Source::Timer, lvt.vector(), TriggerMode::Edge);
+            } else {
+                self.drop_from(Source::Timer, |dropped| &mut dropped.masked);
             }
         }
     }
@@ -373,18 +470,56 @@ impl LocalApic {
 
     /// Notes errors, and sends the error interrupt unless one was sent since ESR was last written.
     fn error(&mut self, errors: Esr) {
+        if fault::is(Fault::ErrorNotNoted) {
+            return;
+        }
         self.esr_pending |= errors;
         let lvt = self.lvt.get(LvtEntry::Error);
-        if self.error_sent || lvt.masked() {
+        if lvt.masked() {
+            return self.drop_from(Source::Error, |dropped| &mut dropped.masked);
+        }
+        if self.error_sent {
+            let account = self.ledger.source(Source::Error);
+            account.asserted += 1;
+            account.merged += 1;
             return;
         }
         self.error_sent = true;
         if lvt.vector() >= vector::FIRST_LEGAL {
-            self.accept(lvt.vector(), TriggerMode::Edge);
+            self.accept_from(Source::Error, lvt.vector(), TriggerMode::Edge);
         } else {
             self.esr_pending |= Esr::RECEIVE_ILLEGAL_VECTOR;
+            self.drop_from(Source::Error, |dropped| &mut dropped.illegal_vector);
         }
     }
+
+    /// An interrupt of `source` begins, and ends here.
+    fn drop_from(&mut self, source: Source, reason: impl FnOnce(&mut Dropped) -> &mut u64) {
+        let Account { asserted, dropped, .. } = self.ledger.source(source);
+        *asserted += 1;
+        *reason(dropped) += 1;
+    }
+
+    /// An interrupt of `source` is an event of the processor, not a request.
+    fn event_from(&mut self, source: Source) {
+        let account = self.ledger.source(source);
+        account.asserted += 1;
+        account.delivered += 1;
+        self.ledger.events += 1;
+    }
+
+    /// An LVT entry or a pin gives an NMI.
+    fn nmi_from(&mut self, source: Source) {
+        self.event_from(source);
+        self.ledger.nmis.asserted += 1;
+        self.ledger.nmis.merged += u64::from(self.nmi);
+        self.nmi = true;
+    }
+}
+
+/// How many bits, as the ledger counts.
+fn count(bits: u64) -> u64 {
+    bits.count_ones().into()
 }
 
 /// The logical ID that hardware derives in x2APIC mode (section "Deriving Logical x2APIC ID from the Local x2APIC ID").

@@ -1,12 +1,15 @@
 //! Register access: the xAPIC page (section "The Local APIC Block Diagram", table "Local APIC Register Address Map")
 //! and the x2APIC MSRs (section "x2APIC Register Address Space").
 
+use fault::Fault;
 use x86::Nanos;
 use x86::apic::{Esr, Icr, Svr, TriggerMode, reg};
 use x86::msr::{IA32_TSC_DEADLINE, X2APIC_FIRST, X2APIC_LAST};
 
 use super::lvt::LvtEntry;
-use super::{Effect, Gp, Ipi, LocalApic, Mode};
+use super::{Effect, Gp, Ipi, LocalApic, Mode, SVR_WRITABLE};
+use crate::Accepted;
+use crate::ledger::Source;
 use crate::message::Destination;
 
 /// Version 0x14, EOI-broadcast suppression offered (our I/O APIC has the EOI register that it needs); the number of
@@ -79,12 +82,13 @@ impl LocalApic {
             return Ok(Effect::None);
         }
         let offset = self.x2apic_offset(msr)?;
-        if value & self.x2apic_reserved(offset)? != 0 {
+        if value & self.x2apic_reserved(offset)? != 0 && !fault::is(Fault::ReservedBitsAccepted) {
             return Err(Gp);
         }
         let low = value as u32;
         match offset {
             reg::ICR_LOW => {
+                // Bit 12 is not among the reserved ones: processors and KVM ignore it.
                 let icr = Icr::from_bits(value).with_delivery_status(false);
                 self.icr = icr.into_bits();
                 Ok(self.send(icr, Destination::from_u32(icr.destination(), icr.logical())))
@@ -100,6 +104,26 @@ impl LocalApic {
             X2APIC_FIRST..=X2APIC_LAST if self.mode == Mode::X2Apic => Ok((msr - X2APIC_FIRST) << 4),
             _ => Err(Gp),
         }
+    }
+
+    /// The registers at the offsets of the xAPIC page, in whatever mode: entry `n` is at offset `16 n`. The ID is as its
+    /// mode shows it. Looking changes nothing.
+    pub fn page(&self, now: Nanos) -> [u32; 64] {
+        std::array::from_fn(|entry| match (entry as u32) << 4 {
+            reg::ID if self.mode == Mode::X2Apic => self.id,
+            reg::ID => (self.id & 0xff) << 24,
+            reg::APR => self.apr().into(),
+            reg::LDR => self.ldr,
+            reg::DFR => self.dfr,
+            reg::ICR_LOW => self.icr as u32,
+            reg::ICR_HIGH => (self.icr >> 32) as u32,
+            offset => self.read_common(now, offset).unwrap_or(0),
+        })
+    }
+
+    /// IA32_TSC_DEADLINE, for those who look.
+    pub fn tsc_deadline(&self) -> u64 {
+        self.timer.tsc_deadline()
     }
 
     fn read_xapic(&mut self, now: Nanos, offset: u32) -> u32 {
@@ -196,7 +220,7 @@ impl LocalApic {
         Ok(match offset {
             reg::TPR | reg::SELF_IPI => !0xff,
             reg::EOI | reg::ESR => !0,
-            reg::SVR => !0x13ff,
+            reg::SVR => !u64::from(SVR_WRITABLE),
             reg::ICR_LOW => Icr::X2APIC_RESERVED,
             reg::TIMER_INITIAL => !u64::from(u32::MAX),
             reg::TIMER_DIVIDE => !0b1011,
@@ -212,8 +236,9 @@ impl LocalApic {
     /// Has Been Software Disabled").
     fn write_svr(&mut self, value: u32) -> Effect {
         let old = self.svr;
-        self.svr = Svr::from_bits(value & 0x13ff);
-        if !self.svr.enabled() {
+        let fixed = if fault::is(Fault::SpuriousVectorLowBits) { 0xf } else { 0 };
+        self.svr = Svr::from_bits(value & SVR_WRITABLE | fixed);
+        if !self.svr.enabled() && !fault::is(Fault::DisableKeepsTable) {
             self.lvt.mask_all();
         }
         if old.enabled() == self.svr.enabled() { Effect::None } else { Effect::Readdressed }
@@ -235,11 +260,19 @@ impl LocalApic {
     }
 
     fn send(&mut self, icr: Icr, destination: Destination) -> Effect {
-        Ipi::from_icr(icr, destination).map_or(Effect::None, |ipi| self.send_ipi(ipi))
+        match Ipi::from_icr(icr, destination) {
+            Some(ipi) => self.send_ipi(ipi),
+            None => {
+                self.ledger.ipis.asserted += 1;
+                self.ledger.ipis.dropped.malformed += 1;
+                Effect::None
+            }
+        }
     }
 
     /// An illegal vector is noted here, and again by each APIC that receives it; none sets an IRR bit.
     fn send_ipi(&mut self, ipi: Ipi) -> Effect {
+        self.ledger.ipis.asserted += 1;
         if ipi.has_illegal_vector() {
             self.error(Esr::SEND_ILLEGAL_VECTOR);
         }
@@ -252,9 +285,12 @@ impl LocalApic {
 
     /// A software-disabled APIC accepts no fixed interrupt, its own included.
     fn accept_own(&mut self, vector: u8) {
-        if self.svr.enabled() {
-            self.accept(vector, TriggerMode::Edge);
-        }
+        let accepted = match self.svr.enabled() || fault::is(Fault::DisabledStillTakes) {
+            false => Accepted::Disabled,
+            true if self.accept_from(Source::SelfIpi, vector, TriggerMode::Edge) => Accepted::Merged,
+            true => Accepted::Yes,
+        };
+        self.ledger.ipis.count(accepted);
     }
 
     /// The arbitration priority (section "Lowest Priority Delivery Mode").

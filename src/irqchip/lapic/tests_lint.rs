@@ -172,6 +172,26 @@ fn remote_irr_ends_with_the_vector_that_was_requested_not_with_a_new_one() {
     assert_eq!(apic.acknowledge(), Some(0x56));
 }
 
+/// TMR is the last request's: an edge with LINT0's vector says nothing about the pin that waits for this EOI.
+#[test]
+fn an_edge_of_the_same_vector_does_not_keep_lint0_from_its_eoi() {
+    for edge_comes_late in [false, true] {
+        let mut apic = with_lint0(LEVEL_BIT | 0x45);
+        apic.set_lint(0, true);
+        if edge_comes_late {
+            assert_eq!(apic.acknowledge(), Some(0x45));
+        }
+        apic.accept(0x45, EDGE);
+        if !edge_comes_late {
+            assert_eq!(apic.acknowledge(), Some(0x45), "one for both");
+        }
+        assert_eq!(apic.eoi(), Effect::None, "an edge, by TMR: no broadcast");
+        assert_eq!(apic.acknowledge(), Some(0x45), "the pin is still high");
+        assert_eq!(apic.eoi(), Effect::Eoi(0x45), "and level triggered");
+        assert_ne!(read(&mut apic, reg::LVT_LINT0) & REMOTE_IRR, 0, "fired again");
+    }
+}
+
 #[test]
 fn a_level_pin_is_looked_at_when_its_entry_is_unmasked() {
     let mut apic = with_lint0(MASKED | LEVEL_BIT | 0x45);
@@ -264,4 +284,58 @@ fn an_smi_entry_goes_nowhere_and_reserved_modes_do_nothing() {
         assert_eq!(apic.smis(), smis, "mode {mode}");
         assert!(apic.irr().is_empty() && !apic.take_nmi() && !apic.extint_pending(), "mode {mode}");
     }
+}
+
+#[test]
+fn a_pin_in_init_mode_asks_for_an_init_at_its_rise() {
+    let mut apic = with_lint0(5 << 8);
+    pulse(&mut apic, 0);
+    assert!(apic.take_init());
+    assert!(!apic.take_init(), "once");
+    let _ = write(&mut apic, reg::LVT_LINT0, MASKED | 5 << 8);
+    pulse(&mut apic, 0);
+    assert!(!apic.take_init(), "masked");
+}
+
+#[test]
+fn sources_inside_the_processor_go_by_their_entries() {
+    let mut apic = LocalApic::new(Config { cmci: true, ..config() });
+    let _ = write(&mut apic, reg::SVR, 0x1ff);
+    apic.raise(LocalSource::Thermal);
+    assert!(apic.irr().is_empty(), "masked after reset");
+    let _ = write(&mut apic, reg::LVT_THERMAL, 0x41);
+    let _ = write(&mut apic, reg::LVT_PERF, NMI);
+    let _ = write(&mut apic, reg::LVT_CMCI, 0x42);
+    apic.raise(LocalSource::Thermal);
+    apic.raise(LocalSource::CorrectedMachineCheck);
+    assert_eq!((apic.acknowledge(), apic.irr().highest()), (Some(0x42), Some(0x41)));
+    apic.raise(LocalSource::PerformanceCounter);
+    assert!(apic.take_nmi());
+    assert_eq!(read(&mut apic, reg::LVT_PERF), NMI | MASKED, "a counter's interrupt masks its entry");
+    apic.raise(LocalSource::PerformanceCounter);
+    assert!(!apic.take_nmi(), "until the handler unmasks it");
+    let _ = apic.write_base(apic.base() & !ENABLE);
+    apic.raise(LocalSource::Thermal);
+    assert!(apic.irr().is_empty(), "nobody there");
+}
+
+#[test]
+fn without_cmci_in_mcg_cap_there_is_no_such_interrupt() {
+    let mut apic = xapic();
+    let _ = write(&mut apic, reg::LVT_CMCI, 0x42);
+    apic.raise(LocalSource::CorrectedMachineCheck);
+    assert!(apic.irr().is_empty());
+}
+
+#[test]
+fn a_request_masked_before_its_acknowledge_gives_the_spurious_vector() {
+    let mut apic = xapic();
+    let _ = write(&mut apic, reg::SVR, 0x1ef);
+    apic.accept(0x41, EDGE);
+    assert_eq!(apic.deliverable(), Some(0x41), "INTR is up");
+    let _ = write(&mut apic, reg::TPR, 0x40);
+    assert_eq!(apic.acknowledge_late(), 0xef);
+    assert!(apic.isr().is_empty(), "no EOI is due");
+    let _ = write(&mut apic, reg::TPR, 0);
+    assert_eq!(apic.acknowledge_late(), 0x41, "and nothing is lost");
 }

@@ -4,8 +4,11 @@
 //! shift. Deadlines are absolute: the next one comes from the one before, not from when it was noticed, and a stop of
 //! any length costs one interrupt, never a burst of missed ones.
 
+use fault::Fault;
 use x86::Nanos;
 use x86::apic::TimerMode;
+
+use super::state::TimerState;
 
 /// The shortest period in periodic mode; shorter ones are stretched, so that a guest can't keep its host busy with
 /// nothing but expiries. In one-shot mode each expiry costs the guest a register write: no bound is needed.
@@ -81,8 +84,12 @@ impl Timer {
         if self.mode == TimerMode::TscDeadline {
             return;
         }
+        if count == 0 && fault::is(Fault::ZeroCountGoesOn) {
+            return;
+        }
         self.initial = count;
-        self.deadline = (count != 0).then(|| now.saturating_add(self.period()));
+        let early = if fault::is(Fault::TimerEarly) { self.period() / 16 } else { 0 };
+        self.deadline = (count != 0).then(|| now.saturating_add(self.period() - early));
     }
 
     /// The current count; 0 when stopped and in TSC-deadline mode.
@@ -118,7 +125,8 @@ impl Timer {
 
     /// Writes IA32_TSC_DEADLINE: arms, or with 0 disarms. Ignored in the other modes.
     pub fn set_tsc_deadline(&mut self, value: u64) {
-        if self.mode == TimerMode::TscDeadline {
+        let ignored = value == 0 && fault::is(Fault::ZeroDeadlineGoesOn);
+        if self.mode == TimerMode::TscDeadline && !ignored {
             self.tsc_deadline = value;
         }
     }
@@ -139,16 +147,33 @@ impl Timer {
         }
         match self.mode {
             TimerMode::TscDeadline => self.tsc_deadline = 0,
-            TimerMode::Periodic => {
+            TimerMode::Periodic if !fault::is(Fault::PeriodicTimerStops) => {
                 let period = self.period();
                 self.deadline = self.deadline.map(|at| {
                     let missed = (now.ns - at) / period;
                     at.saturating_add((missed + 1).saturating_mul(period))
                 });
             }
-            TimerMode::OneShot | TimerMode::Reserved => self.deadline = None,
+            _ => self.deadline = None,
         }
         true
+    }
+
+    /// Its state; the mode is the LVT entry's.
+    pub fn save(&self) -> TimerState {
+        let Self { mode: _, initial, divide, deadline, tsc_deadline } = *self;
+        TimerState { initial, divide, deadline, tsc_deadline }
+    }
+
+    /// The timer that was saved, if there can be one.
+    pub fn restore(mode: TimerMode, state: &TimerState) -> Option<Self> {
+        let TimerState { initial, divide, deadline, tsc_deadline } = *state;
+        let by_tsc = mode == TimerMode::TscDeadline;
+        let fits = divide & !0b1011 == 0
+            && (by_tsc || tsc_deadline == 0)
+            && (!by_tsc || (initial == 0 && deadline.is_none()))
+            && (initial != 0 || deadline.is_none());
+        fits.then_some(Self { mode, initial, divide, deadline, tsc_deadline })
     }
 
     fn shift(&self) -> u32 {

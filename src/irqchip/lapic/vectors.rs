@@ -1,5 +1,7 @@
 //! A set of 256 vectors: IRR, ISR and TMR are one each.
 
+use fault::Fault;
+
 /// 256 bits, one per vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Vectors {
@@ -34,6 +36,11 @@ impl Vectors {
         Some((word * 64 + 63 - self.words[word].leading_zeros() as usize) as u8)
     }
 
+    /// The highest, by which priorities go; `reversed` has it be the lowest.
+    pub(crate) fn first(&self, reversed: Fault) -> Option<u8> {
+        if fault::is(reversed) { (0..=u8::MAX).find(|&vector| self.contains(vector)) } else { self.highest() }
+    }
+
     /// Nothing is in.
     pub fn is_empty(&self) -> bool {
         self.words == [0; 4]
@@ -52,6 +59,16 @@ impl Vectors {
     /// The 32 vectors from `32 * index` on, as the registers show them; `index` is 0 to 7.
     pub fn register(&self, index: u32) -> u32 {
         (self.words[(index >> 1) as usize & 3] >> (32 * (index & 1))) as u32
+    }
+
+    /// The four words, lowest vectors first.
+    pub fn words(&self) -> [u64; 4] {
+        self.words
+    }
+
+    /// The set that has these words.
+    pub(crate) fn from_words(words: [u64; 4]) -> Self {
+        Self { words }
     }
 
     /// Adds `bits` to the 64 vectors from `64 * word` on; `word` is 0 to 3.

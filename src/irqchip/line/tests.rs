@@ -90,3 +90,26 @@ fn a_message_goes_out_as_it_is() {
     msi.send(u64::MAX, u32::MAX);
     assert_eq!(*recorder.messages.lock(), [(0xfee0_1000, 0x45), (u64::MAX, u32::MAX)]);
 }
+
+#[test]
+fn a_switch_takes_a_device_off_the_wire_and_puts_it_back() {
+    let recorder = Arc::new(Recorder::default());
+    let wire = Wire::new(2, recorder.clone());
+    let (switch, mut device) = Switch::new(wire.holder());
+    device.set(true);
+    assert_eq!(recorder.levels(), [(2, true)], "closed at first");
+    switch.set_closed(false);
+    assert_eq!(recorder.levels(), [(2, false)]);
+    device.pulse();
+    device.set(true);
+    switch.set_closed(false);
+    assert_eq!(recorder.levels(), []);
+    let mut other = wire.holder();
+    other.pulse();
+    assert_eq!(recorder.levels(), [(2, true), (2, false)], "the wire is free for others");
+    switch.set_closed(true);
+    assert_eq!(recorder.levels(), [(2, true)], "what the device drives by now");
+    switch.set_closed(true);
+    drop(device);
+    assert_eq!(recorder.levels(), [(2, false)]);
+}

@@ -35,7 +35,7 @@ impl Taken {
             self.level[word] |= level;
             self.looks_with[word] += 1;
         });
-        self.nmis += u32::from(events.nmi);
+        self.nmis += u32::from(events.nmis);
         if events.init {
             self.inits += 1;
             self.order.push("init");
@@ -110,6 +110,34 @@ fn a_request_that_comes_between_two_entries_is_not_lost() {
     });
 }
 
+/// A message to two targets has one fence, between all posts and all looks.
+#[test]
+fn one_fence_is_enough_for_all_targets_of_a_message() {
+    ::loom::model(|| {
+        let mailboxes = [Arc::new(Mailbox::default()), Arc::new(Mailbox::default())];
+        let poster = thread::spawn({
+            let mailboxes = mailboxes.clone();
+            move || {
+                let owed = mailboxes.each_ref().map(|mailbox| mailbox.post(0x31, Edge));
+                order_posts();
+                assert_eq!(owed, [true; 2]);
+                mailboxes.map(|mailbox| mailbox.wake_ordered())
+            }
+        });
+        // Each owner by itself: what one does is nothing to the other.
+        let entered = mailboxes.each_ref().map(|mailbox| mailbox.enter_guest());
+        let wakes = poster.join().unwrap();
+        for ((mailbox, entered), wake) in mailboxes.iter().zip(entered).zip(wakes) {
+            if entered && mailbox.is_pending() {
+                assert_eq!(wake, Wake::Signal, "asleep to a request in the guest");
+            }
+            let mut taken = Taken::default();
+            taken.take(mailbox);
+            assert!(taken.has(0x31, Edge), "lost");
+        }
+    });
+}
+
 #[test]
 fn an_owner_never_sleeps_on_something_pending_unless_its_futex_is_owed() {
     ::loom::model(|| {
@@ -154,27 +182,35 @@ fn an_owner_that_wakes_by_itself_and_enters_the_guest_is_signalled() {
     });
 }
 
+/// What an owner that goes to the guest takes of two posts, and then of what is left.
+fn taken_of_two(posts: [fn(&Mailbox) -> bool; 2]) -> Taken {
+    let mailbox = Arc::new(Mailbox::default());
+    let posters = posts.map(|post| {
+        let mailbox = mailbox.clone();
+        thread::spawn(move || post_and_wake(&mailbox, post))
+    });
+    let mut taken = Taken::default();
+    settle(&mailbox, &mut taken, Mailbox::enter_guest);
+    let wakes = posters.map(|poster| poster.join().unwrap());
+    if mailbox.is_pending() {
+        assert!(wakes.contains(&Wake::Signal), "each left it to the other");
+    }
+    taken.take(&mailbox);
+    taken
+}
+
 #[test]
 fn two_posters_merge_and_neither_is_lost() {
     ::loom::model(|| {
-        let mailbox = Arc::new(Mailbox::default());
-        let request = thread::spawn({
-            let mailbox = mailbox.clone();
-            move || post_and_wake(&mailbox, |mailbox| mailbox.post(0x31, Edge))
-        });
-        let nmi = thread::spawn({
-            let mailbox = mailbox.clone();
-            move || post_and_wake(&mailbox, Mailbox::post_nmi)
-        });
-        let mut taken = Taken::default();
-        settle(&mailbox, &mut taken, Mailbox::enter_guest);
-        let wakes = [request.join().unwrap(), nmi.join().unwrap()];
-        if mailbox.is_pending() {
-            assert!(wakes.contains(&Wake::Signal), "each left it to the other");
-        }
-        taken.take(&mailbox);
+        let taken = taken_of_two([|mailbox| mailbox.post(0x31, Edge), Mailbox::post_nmi]);
         assert!(taken.has(0x31, Edge) && taken.nmis == 1);
     });
+}
+
+/// What a processor can hold, it gets, however its two senders and its looks fall.
+#[test]
+fn two_nmis_are_two() {
+    ::loom::model(|| assert_eq!(taken_of_two([Mailbox::post_nmi, Mailbox::post_nmi]).nmis, 2));
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //!    request and its trigger mode are one atomic step.
 //! 2. It sets, in the summary word, the bit that says which word to look at (acquire-release). If the summary was
 //!    not 0, an earlier poster's wake-up is on its way or the owner has yet to look: done, the kicks have merged.
-//! 3. Else it owes a wake-up: after posting to all its targets it calls [`Mailbox::wake`], which has a SeqCst fence and
-//!    then looks where the vCPU is: OUTSIDE needs nothing, IN_GUEST a signal, HALTED a futex wake.
+//! 3. Else it owes a wake-up: after posting to all its targets it has a SeqCst fence ([`order_posts`]), and then looks where
+//!    each vCPU is ([`Mailbox::wake_ordered`]): OUTSIDE needs nothing, IN_GUEST a signal, HALTED a futex wake.
 //! 4. The owner swaps the summary with 0 (acquire) and takes the words it names. Before entering the guest or halting
 //!    it says so in `whereabouts`, has a SeqCst fence, and looks at the summary once more.
 //!
@@ -15,27 +15,36 @@
 
 #[cfg(all(test, loom))]
 mod loom;
+mod state;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
 use ::loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
+#[cfg(shuttle)]
+use ::shuttle::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+use fault::Fault;
 use x86::apic::TriggerMode;
+
+pub use state::State;
 
 /// Words of 64 requests.
 const WORDS: usize = 4;
 /// Summary bits 0-3: edge words; 4-7: level words; then these.
 const NMI: u32 = 1 << 8;
+const SECOND_NMI: u32 = 1 << 15;
 const STARTUP: u32 = 1 << 9;
 const LINT0: u32 = 1 << 10;
 const EXTINT: u32 = 1 << 11;
 const SMI: u32 = 1 << 12;
 const ATTENTION: u32 = 1 << 13;
+const DEFERRED: u32 = 1 << 14;
 
 /// The start-up word: a pending INIT, a latched start-up with its vector, whether the owner waits for one, and whether
 /// it ever does (the bootstrap processor takes no start-up).
@@ -66,6 +75,16 @@ pub enum Wake {
     Futex,
 }
 
+/// What became of a post.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Posted {
+    /// The caller owes a [`Mailbox::wake`].
+    pub owed: bool,
+    /// There was one like it that the owner has not taken yet, and takes both as one.
+    pub merged: bool,
+}
+
 /// Pin LINT0 since it was last looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lint0 {
@@ -78,8 +97,8 @@ pub struct Lint0 {
 /// What came besides interrupt requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Events {
-    /// An NMI.
-    pub nmi: bool,
+    /// NMIs: two at most.
+    pub nmis: u8,
     /// An SMI.
     pub smi: bool,
     /// INIT.
@@ -92,19 +111,22 @@ pub struct Events {
     pub lint0: Option<Lint0>,
     /// Somebody wants the owner to look up (stop, pause, report).
     pub attention: bool,
+    /// Deferred work waits for the owner's thread.
+    pub deferred: bool,
 }
 
-/// One local APIC's mailbox.
+/// One local APIC's mailbox. It shares no cache line with another, and what an edge request touches is on one.
 #[derive(Debug)]
+#[repr(C, align(128))]
 pub struct Mailbox {
-    summary: AtomicU32,
     edge: [AtomicU64; WORDS],
-    level: [AtomicU64; WORDS],
-    startup: AtomicU32,
+    summary: AtomicU32,
     whereabouts: AtomicU32,
+    startup: AtomicU32,
     lint0: AtomicU32,
     /// The owner's processor priority, for lowest-priority arbitration: a hint, always a little old.
     priority: AtomicU8,
+    level: [AtomicU64; WORDS],
 }
 
 impl Default for Mailbox {
@@ -123,22 +145,45 @@ impl Default for Mailbox {
 
 /// The posters' side, for every thread. A returned `true` means that the caller owes a [`Mailbox::wake`].
 impl Mailbox {
-    /// Posts a fixed interrupt.
+    /// Posts a fixed interrupt, for those who keep no ledger.
     #[must_use]
+    #[inline]
     pub fn post(&self, vector: u8, trigger: TriggerMode) -> bool {
+        self.request(vector, trigger).owed
+    }
+
+    /// Posts a fixed interrupt.
+    #[inline]
+    pub fn request(&self, vector: u8, trigger: TriggerMode) -> Posted {
+        if fault::now_and_then(Fault::PostLost) {
+            return Posted { owed: false, merged: false };
+        }
         let word = usize::from(vector >> 6);
         let (words, first) = match trigger {
             TriggerMode::Edge => (&self.edge, 0),
             TriggerMode::Level => (&self.level, WORDS),
         };
-        words[word].fetch_or(1 << (vector & 63), Ordering::Release);
-        self.raise(1 << (first + word))
+        let bit = 1 << (vector & 63);
+        let merged = words[word].fetch_or(bit, Ordering::Release) & bit != 0;
+        Posted { owed: self.raise(1 << (first + word)), merged }
     }
 
-    /// Posts an NMI; one that is already there absorbs it.
+    /// Posts an NMI, for those who keep no ledger.
     #[must_use]
     pub fn post_nmi(&self) -> bool {
-        self.raise(NMI)
+        self.nmi().owed
+    }
+
+    /// Posts an NMI. Two are kept apart, further ones merge: a processor that is in no NMI handler would have taken the first at
+    /// once, and holds one more (Intel SDM vol. 3A, section "Handling Multiple NMIs"); whether this one is in a handler is for the
+    /// owner to know.
+    pub fn nmi(&self) -> Posted {
+        let before = self.summary.fetch_or(NMI, Ordering::AcqRel);
+        if before & NMI == 0 {
+            return Posted { owed: before == 0, merged: false };
+        }
+        let before = self.summary.fetch_or(SECOND_NMI, Ordering::AcqRel);
+        Posted { owed: before == 0, merged: before & SECOND_NMI != 0 }
     }
 
     /// Posts an SMI.
@@ -157,6 +202,12 @@ impl Mailbox {
     #[must_use]
     pub fn post_attention(&self) -> bool {
         self.raise(ATTENTION)
+    }
+
+    /// Says that deferred work waits for the owner's thread.
+    #[must_use]
+    pub fn post_deferred(&self) -> bool {
+        self.raise(DEFERRED)
     }
 
     /// Drives LINT0; the level that it has is no news. Callers are ordered among themselves by the lock of the chip
@@ -185,15 +236,25 @@ impl Mailbox {
     #[must_use]
     pub fn post_start_up(&self, vector: u8) -> bool {
         let set = |word: u32| {
-            let open = word & APPLICATION != 0 && word & (WAITING | INIT) != 0 && word & SIPI == 0;
-            open.then(|| word & !SIPI_VECTOR | SIPI | u32::from(vector))
+            // The fault is to take it for an INIT as well.
+            let init = if fault::is(Fault::StartUpWhileRunning) { INIT } else { 0 };
+            let open = word & APPLICATION != 0 && (word | init) & (WAITING | INIT) != 0 && word & SIPI == 0;
+            open.then(|| word & !SIPI_VECTOR | SIPI | init | u32::from(vector))
         };
         self.startup.fetch_update(Ordering::AcqRel, Ordering::Acquire, set).is_ok() && self.raise(STARTUP)
     }
 
     /// Pays the wake-up that a post returned `true` for.
     pub fn wake(&self) -> Wake {
-        fence(Ordering::SeqCst);
+        order_posts();
+        self.wake_ordered()
+    }
+
+    /// The same for one of several, when [`order_posts`] has been called after the last post.
+    pub fn wake_ordered(&self) -> Wake {
+        if fault::now_and_then(Fault::WakeLost) {
+            return Wake::Nobody;
+        }
         match self.whereabouts.load(Ordering::Relaxed) {
             IN_GUEST => Wake::Signal,
             HALTED => match self.whereabouts.compare_exchange(HALTED, OUTSIDE, Ordering::AcqRel, Ordering::Acquire) {
@@ -205,14 +266,33 @@ impl Mailbox {
         }
     }
 
+    /// What is posted and not taken: fixed interrupts, NMIs. A look without a lock: exact while nobody posts.
+    pub fn waiting(&self) -> (u64, u64) {
+        let bits = |word: &AtomicU64| u64::from(word.load(Ordering::Relaxed).count_ones());
+        let requests = self.edge.iter().chain(&self.level).map(bits).sum();
+        (requests, nmis(self.summary.load(Ordering::Relaxed)).into())
+    }
+
     /// The owner's processor priority as last published.
     pub fn priority(&self) -> u8 {
         self.priority.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn raise(&self, bit: u32) -> bool {
         self.summary.fetch_or(bit, Ordering::AcqRel) == 0
     }
+}
+
+/// NMIs that the summary tells of. The second may be there without the first, if the owner took that one in between.
+fn nmis(summary: u32) -> u8 {
+    u8::from(summary & NMI != 0) + u8::from(summary & SECOND_NMI != 0)
+}
+
+/// Orders all posts of this thread before its looks where their owners are: the poster's half of the protocol's two
+/// fences, one for any number of targets.
+pub fn order_posts() {
+    fence(Ordering::SeqCst);
 }
 
 /// The owner's side: one thread.
@@ -240,13 +320,14 @@ impl Mailbox {
         }
         let (init, start_up) = if summary & STARTUP != 0 { self.take_start_up() } else { (false, None) };
         Events {
-            nmi: summary & NMI != 0,
+            nmis: nmis(summary),
             smi: summary & SMI != 0,
             init,
             start_up,
             extint: summary & EXTINT != 0,
             lint0: (summary & LINT0 != 0).then(|| self.take_lint0()),
             attention: summary & ATTENTION != 0,
+            deferred: summary & DEFERRED != 0,
         }
     }
 
@@ -292,7 +373,8 @@ impl Mailbox {
     fn go(&self, to: u32) -> bool {
         self.whereabouts.store(to, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if self.summary.load(Ordering::Relaxed) == 0 {
+        let blind = to == HALTED && fault::is(Fault::NoLookBeforeSleep);
+        if self.summary.load(Ordering::Relaxed) == 0 || blind {
             return true;
         }
         self.leave();

@@ -14,7 +14,7 @@ fn all_ones_is_the_broadcast_of_each_width() {
     for logical in [false, true] {
         assert_eq!(Destination::from_u8(0xff, logical), Destination::Broadcast);
         assert_eq!(Destination::from_u32(u32::MAX, logical), Destination::Broadcast);
-        assert_eq!(Destination::from_u15(0xff, 0, logical), Destination::Broadcast);
+        assert_eq!(Destination::from_u15(0xff, 0, logical), Destination::Byte255 { logical });
     }
     assert_eq!(Destination::from_u32(0xff, false), Destination::Physical(0xff));
     assert_eq!(Destination::from_u15(0xff, 1, false), Destination::Physical(0x1ff), "ID 511, of the extension");
@@ -55,8 +55,8 @@ fn an_msi_address_says_to_whom() {
         (0xfee0_0000, Destination::Physical(0)),
         (0xfee1_2000, Destination::Physical(0x12)),
         (0xfee1_2004, Destination::Logical(0x12)),
-        (0xfeef_f000, Destination::Broadcast),
-        (0xfeef_f004, Destination::Broadcast),
+        (0xfeef_f000, Destination::Byte255 { logical: false }),
+        (0xfeef_f004, Destination::Byte255 { logical: true }),
         (0xfee1_2020, Destination::Physical(0x112)),
     ] {
         assert_eq!(Message::from_msi(address, 0x45).map(|m| m.destination), Some(destination), "{address:#x}");

@@ -4,50 +4,65 @@
 //! (OCWs)", "Interrupt Sequence", "Special Mask Mode", "Poll Command", "Edge and Level Triggered Modes" and "The
 //! Special Fully Nested Mode".
 
-use x86::pic::{Icw1, Icw4, Ocw3};
+use fault::Fault;
+use x86::pic::{CASCADE_IRQ, Icw1, Icw4, Ocw3};
+
+use crate::ledger::{Account, Dropped};
 
 /// Which word a write to the data port is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// No ICW1 since power on: the datasheet leaves everything undefined; we keep INT low and let OCWs work.
-    Uninitialised,
-    Icw2,
-    Icw3,
-    Icw4,
+    Uninitialised = 0,
+    Icw2 = 2,
+    Icw3 = 3,
+    Icw4 = 4,
     /// "Ready to accept interrupt requests"; data writes are OCW1.
-    Ready,
+    Ready = 5,
+}
+
+impl Phase {
+    /// The inverse of `as u8`.
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        use Phase::{Icw2, Icw3, Icw4, Ready, Uninitialised};
+        [Uninitialised, Icw2, Icw3, Icw4, Ready].into_iter().find(|phase| *phase as u8 == number)
+    }
 }
 
 /// The level that a chip names when the request is gone at the acknowledge ("default IR7").
 pub(super) const SPURIOUS: u8 = 7;
+/// The answer to a poll: there was a request, which the low bits name.
+pub(super) const POLL_FOUND: u8 = 0x80;
 
 /// One 8259A. [`super::PicPair`] drives it; the accessors are for tracing.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pic8259 {
     /// The SP pin says that this is a slave: its ICW3 is an ID, not a map.
-    is_slave: bool,
+    pub(super) is_slave: bool,
     /// The IR pins now.
-    lines: u8,
+    pub(super) lines: u8,
     /// Edge sense: the pin rose and has neither fallen nor been acknowledged since. A subset of `lines`.
-    latch: u8,
-    isr: u8,
-    imr: u8,
-    elcr: u8,
-    elcr_mask: u8,
+    pub(super) latch: u8,
+    pub(super) isr: u8,
+    pub(super) imr: u8,
+    pub(super) elcr: u8,
+    pub(super) elcr_mask: u8,
     /// Bits 7:3 of the vectors.
-    base: u8,
+    pub(super) base: u8,
     /// ICW3: a master's map of inputs that have slaves, a slave's ID.
-    icw3: u8,
-    icw1: Icw1,
-    icw4: Icw4,
-    phase: Phase,
+    pub(super) icw3: u8,
+    pub(super) icw1: Icw1,
+    pub(super) icw4: Icw4,
+    pub(super) phase: Phase,
     /// The level with the lowest priority; 7 but for rotation.
-    lowest: u8,
-    rotate_on_aeoi: bool,
-    special_mask: bool,
-    read_isr: bool,
+    pub(super) lowest: u8,
+    pub(super) rotate_on_aeoi: bool,
+    pub(super) special_mask: bool,
+    pub(super) read_isr: bool,
     /// The next read is a poll.
-    poll: bool,
+    pub(super) poll: bool,
+    /// By input; a master's cascade has none.
+    pub(super) accounts: [Account; 8],
 }
 
 impl Pic8259 {
@@ -71,7 +86,18 @@ impl Pic8259 {
             special_mask: false,
             read_isr: false,
             poll: false,
+            accounts: [Account::default(); 8],
         }
+    }
+
+    /// The interrupts of `input` (0-7, others wrap round): *delivered* were acknowledged or polled.
+    pub fn account(&self, input: u8) -> &Account {
+        &self.accounts[usize::from(input & 7)]
+    }
+
+    /// The requests that wait: those of IRR, but for a level that is in service; it asks again when that has ended.
+    pub fn pending_inputs(&self) -> u8 {
+        self.irr() & !(self.level_inputs() & self.isr)
     }
 
     /// Interrupt request register: the pins of level inputs, the latched edges of the others. Masks don't show here.
@@ -112,11 +138,23 @@ impl Pic8259 {
 
     /// Back to power on. The pins stay as their drivers hold them.
     pub(super) fn reset(&mut self) {
-        *self = Self { lines: self.lines, ..Self::new(self.is_slave, self.elcr_mask) };
+        let before = self.pending_inputs();
+        *self = Self { lines: self.lines, accounts: self.accounts, ..Self::new(self.is_slave, self.elcr_mask) };
+        self.settle(before, |dropped| &mut dropped.reset);
     }
 
     pub(super) fn set_line(&mut self, input: u8, level: bool) {
         let bit = 1u8.checked_shl(input.into()).unwrap_or(0);
+        let served = self.isr & self.level_inputs() & bit != 0;
+        let withdrawn = self.pending_inputs() & bit != 0;
+        match (self.lines & bit != 0, level) {
+            (false, true) => self.count(bit, |account| {
+                account.asserted += 1;
+                account.merged += u64::from(served);
+            }),
+            (true, false) if withdrawn => self.count(bit, |account| account.dropped.withdrawn += 1),
+            _ => {}
+        }
         if level {
             self.latch |= bit & !self.lines;
             self.lines |= bit;
@@ -129,7 +167,9 @@ impl Pic8259 {
     }
 
     pub(super) fn set_elcr(&mut self, value: u8) {
+        let before = self.pending_inputs();
         self.elcr = value & self.elcr_mask;
+        self.settle(before, |dropped| &mut dropped.withdrawn);
     }
 
     /// A read of the command port (A0 low).
@@ -153,6 +193,7 @@ impl Pic8259 {
 
     /// A write of the command port.
     pub(super) fn write_command(&mut self, value: u8) {
+        let before = self.pending_inputs();
         if value & Icw1::INIT.bits() != 0 {
             self.write_icw1(Icw1::from_bits_truncate(value));
         } else if value & Ocw3::OCW3.bits() != 0 {
@@ -160,6 +201,8 @@ impl Pic8259 {
         } else {
             self.write_ocw2(value);
         }
+        // An EOI has a level ask again; an ICW1 forgets edges.
+        self.settle(before, |dropped| &mut dropped.reset);
     }
 
     /// A write of the data port.
@@ -184,15 +227,20 @@ impl Pic8259 {
     /// First INTA cycle: freezes the priorities and puts the winner in service. `None`: its request is gone.
     pub(super) fn begin_acknowledge(&mut self) -> Option<u8> {
         let level = self.pending()?;
+        self.count(1 << level, |account| account.delivered += 1);
         self.isr |= 1 << level;
-        self.latch &= !(1 << level);
+        if !fault::is(Fault::PicEdgeKept) {
+            self.latch &= !(1 << level);
+        }
         Some(level)
     }
 
     /// End of the last INTA cycle of an acknowledge that chose `level`: time for the automatic EOI.
     pub(super) fn end_acknowledge(&mut self, level: u8) {
-        if self.icw4.contains(Icw4::AEOI) {
+        if self.icw4.contains(Icw4::AEOI) && !fault::is(Fault::PicAutomaticEoiMissed) {
+            let before = self.pending_inputs();
             self.isr &= !(1 << level);
+            self.settle(before, |dropped| &mut dropped.withdrawn);
             if self.rotate_on_aeoi {
                 self.lowest = level;
             }
@@ -217,7 +265,27 @@ impl Pic8259 {
 
     /// Inputs that are level triggered.
     fn level_inputs(&self) -> u8 {
-        if self.icw1.contains(Icw1::LTIM) { 0xff } else { self.elcr }
+        let elcr = if fault::is(Fault::ElcrIgnored) { 0 } else { self.elcr };
+        if self.icw1.contains(Icw1::LTIM) { 0xff } else { elcr }
+    }
+
+    /// Counts for the inputs of `bits`; not for a cascade, which is a wire between two chips and no source.
+    fn count(&mut self, bits: u8, mut count: impl FnMut(&mut Account)) {
+        let cascade = if self.is_slave { 0 } else { 1 << CASCADE_IRQ };
+        for (input, account) in self.accounts.iter_mut().enumerate() {
+            if bits & !cascade & 1 << input != 0 {
+                count(account);
+            }
+        }
+    }
+
+    /// Counts what a register write has made of the requests that waited `before`: some ask anew, some are gone for `reason`.
+    fn settle(&mut self, before: u8, reason: impl Fn(&mut Dropped) -> &mut u64) {
+        let after = self.pending_inputs();
+        if before != after {
+            self.count(after & !before, |account| account.asserted += 1);
+            self.count(before & !after, |account| *reason(&mut account.dropped) += 1);
+        }
     }
 
     fn phase_after_icw3(&self) -> Phase {
@@ -231,7 +299,9 @@ impl Pic8259 {
         self.phase = Phase::Icw2;
         self.latch = 0;
         self.imr = 0;
-        self.isr = 0;
+        if !fault::is(Fault::PicInitKeepsService) {
+            self.isr = 0;
+        }
         self.lowest = 7;
         // "The slave mode address is set to 7."
         self.icw3 = SPURIOUS;
@@ -251,9 +321,12 @@ impl Pic8259 {
                 self.end_of_interrupt();
             }
             0b101 => {
-                if let Some(level) = self.end_of_interrupt() {
+                if let Some(level) = self.end_of_interrupt().filter(|_| !fault::is(Fault::PicRotationMissed)) {
                     self.lowest = level;
                 }
+            }
+            0b011 if fault::is(Fault::PicSpecificEoiIsNot) => {
+                self.end_of_interrupt();
             }
             0b011 => self.isr &= !(1 << level),
             0b111 => {
@@ -288,10 +361,10 @@ impl Pic8259 {
         if !std::mem::take(&mut self.poll) {
             return None;
         }
-        Some(match self.begin_acknowledge() {
+        Some(match if fault::is(Fault::PicPollDoesNotServe) { self.pending() } else { self.begin_acknowledge() } {
             Some(level) => {
                 self.end_acknowledge(level);
-                0x80 | level
+                POLL_FOUND | level
             }
             None => 0,
         })
@@ -300,7 +373,7 @@ impl Pic8259 {
     /// Levels in service that hold others back. In special mask mode the masked ones don't, and "an IS bit that is
     /// masked by an IMR bit will not be cleared by a non-specific EOI".
     fn blockers(&self) -> u8 {
-        if self.special_mask { self.isr & !self.imr } else { self.isr }
+        if self.special_mask && !fault::is(Fault::PicSpecialMaskIgnored) { self.isr & !self.imr } else { self.isr }
     }
 
     /// The level that INT stands for.
@@ -308,9 +381,11 @@ impl Pic8259 {
         if !self.is_ready() {
             return None;
         }
-        let level = self.highest(self.irr() & !self.imr)?;
+        let masked = if fault::is(Fault::PicMaskIgnored) { 0 } else { self.imr };
+        let level = self.highest(self.irr() & !masked)?;
         let wins = match self.highest(self.blockers()) {
             None => true,
+            Some(_) if fault::is(Fault::PicServiceIgnored) => true,
             // In special fully nested mode a slave in service may interrupt again, with a higher input of its own;
             // what is below it in the master still waits.
             Some(served) if served == level => self.icw4.contains(Icw4::SFNM) && self.has_slave(level),
@@ -325,6 +400,7 @@ impl Pic8259 {
 
     /// 0 for the level with the highest priority, 7 for the lowest.
     fn rank(&self, level: u8) -> u8 {
-        level.wrapping_sub(self.lowest).wrapping_sub(1) & 7
+        let rank = level.wrapping_sub(self.lowest).wrapping_sub(1) & 7;
+        if fault::is(Fault::PicHighestFirst) { 7 - rank } else { rank }
     }
 }

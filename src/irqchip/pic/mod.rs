@@ -25,14 +25,22 @@ mod chip;
 mod init_tests;
 #[cfg(test)]
 mod properties;
+mod state;
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod tests;
 
 pub use chip::Pic8259;
+pub use state::{ChipState, State};
 
-use chip::SPURIOUS;
+use chip::{POLL_FOUND, SPURIOUS};
+use fault::Fault;
+use serde::{Deserialize, Serialize};
 use x86::pic::CASCADE_IRQ;
 use x86::platform::{PIC_ELCR, PIC_MASTER, PIC_SLAVE};
+
+use crate::ledger::Account;
 
 /// Inputs 0, 1 and 2 (timer, keyboard, cascade) are always edge triggered.
 const ELCR_MASTER_MASK: u8 = 0xf8;
@@ -77,10 +85,22 @@ impl PicPort {
 }
 
 /// Master and slave 8259A as a PC wires them. Not shared: whoever owns it brings the lock.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PicPair {
     master: Pic8259,
     slave: Pic8259,
+    cycles: Cycles,
+}
+
+/// Acknowledge cycles of the CPU. Each, and each poll that found something, is a delivery of an input or of the cascade.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cycles {
+    /// All of them.
+    pub run: u64,
+    /// Those that found no request, at the master or at the slave: the default IR7 or IR15, or nobody's vector.
+    pub spurious: u64,
+    /// Polls that acknowledged an input: such a delivery was no cycle's.
+    pub polled: u64,
 }
 
 impl Default for PicPair {
@@ -92,7 +112,27 @@ impl Default for PicPair {
 impl PicPair {
     /// A pair just powered on: all lines low, uninitialised (INTR low until the guest's ICWs).
     pub fn new() -> Self {
-        Self { master: Pic8259::new(false, ELCR_MASTER_MASK), slave: Pic8259::new(true, ELCR_SLAVE_MASK) }
+        Self {
+            master: Pic8259::new(false, ELCR_MASTER_MASK),
+            slave: Pic8259::new(true, ELCR_SLAVE_MASK),
+            cycles: Cycles::default(),
+        }
+    }
+
+    /// The acknowledge cycles so far.
+    pub fn cycles(&self) -> Cycles {
+        self.cycles
+    }
+
+    /// The interrupts of `input` (0-15), and whether one waits; `None` for the cascade and numbers above.
+    pub fn account(&self, input: u8) -> Option<(Account, bool)> {
+        let chip = match input {
+            CASCADE_IRQ | 16.. => return None,
+            0..=7 => &self.master,
+            8..=15 => &self.slave,
+        };
+        let input = input & 7;
+        Some((*chip.account(input), chip.pending_inputs() & 1 << input != 0))
     }
 
     /// Machine reset: registers as at power on, ELCR too. Lines keep the levels that their drivers hold.
@@ -104,7 +144,15 @@ impl PicPair {
 
     /// Reads a port. A read that answers a poll command acknowledges.
     pub fn read(&mut self, port: PicPort) -> u8 {
+        self.read_and_watch(port).0
+    }
+
+    /// The same, and whether INTR was low during the read: what a poll finds is acknowledged, as by the CPU's cycles
+    /// (8259A, section "Poll Command"), so what hangs on INTR edge triggered sees what [`PicPair::acknowledge`] shows it.
+    pub fn read_and_watch(&mut self, port: PicPort) -> (u8, bool) {
+        let master = self.master.is_polled() && matches!(port, PicPort::MasterCommand | PicPort::MasterData);
         let polled = self.slave.is_polled() && matches!(port, PicPort::SlaveCommand | PicPort::SlaveData);
+        let before = self.delivered();
         let value = match port {
             PicPort::MasterCommand => self.master.read_command(),
             PicPort::MasterData => self.master.read_data(),
@@ -116,8 +164,10 @@ impl PicPair {
         if polled {
             self.drop_cascade();
         }
+        let low = !self.master.output() || master && value & POLL_FOUND != 0;
+        self.cycles.polled += self.delivered() - before;
         self.propagate();
-        value
+        (value, low)
     }
 
     /// Writes a port.
@@ -155,8 +205,12 @@ impl PicPair {
     /// what hangs on it edge triggered sees a fall and, if [`PicPair::output`] is still true, a new rise.
     #[must_use = "the request is in service: its vector must reach the CPU"]
     pub fn acknowledge(&mut self) -> u8 {
+        let before = self.delivered();
         let level = self.first_inta();
-        self.second_inta(level)
+        let vector = self.second_inta(level);
+        self.cycles.run += 1;
+        self.cycles.spurious += u64::from(self.delivered() == before);
+        vector
     }
 
     /// The master, for tracing.
@@ -167,6 +221,11 @@ impl PicPair {
     /// The slave, for tracing.
     pub fn slave(&self) -> &Pic8259 {
         &self.slave
+    }
+
+    /// What all inputs have delivered.
+    fn delivered(&self) -> u64 {
+        self.master.accounts.iter().chain(&self.slave.accounts).map(|account| account.delivered).sum()
     }
 
     /// The master chooses, and tells the slaves over the cascade lines.
@@ -202,10 +261,12 @@ impl PicPair {
 
     /// An acknowledge takes the slave's INT low, so that its next request is an edge for the master.
     fn drop_cascade(&mut self) {
-        self.master.set_line(CASCADE_IRQ, false);
+        if !fault::is(Fault::CascadeNotDropped) {
+            self.master.set_line(CASCADE_IRQ, false);
+        }
     }
 
     fn propagate(&mut self) {
-        self.master.set_line(CASCADE_IRQ, self.slave.output());
+        self.master.set_line(CASCADE_IRQ, self.slave.output() && !fault::is(Fault::CascadeNotFollowed));
     }
 }

@@ -5,8 +5,8 @@
 //! Mapping of Shared Resources"; the AMD APM vol. 3, appendix E ("Obtaining Processor Information Via the CPUID
 //! Instruction"); and the Linux kernel's "KVM CPUID bits".
 //!
-//! Hidden, because the interrupt controllers are not in KVM: paravirtual features that need its local APIC, the virtual
-//! PMU (its interrupt goes to KVM's local APIC), virtualization inside the guest. Hidden, because nothing of the kind is
+//! Hidden where the local APICs are not KVM's: paravirtual features that need one of its own. Hidden in all modes, so that
+//! they can be compared: the virtual PMU (its interrupt goes to KVM's local APIC), virtualization inside the guest. Hidden, because nothing of the kind is
 //! here: MONITOR/MWAIT, thermal sensors, SGX, memory encryption, crystal clock (leaf 15H: a guest would take the local
 //! APIC timer's frequency from it).
 
@@ -32,14 +32,48 @@ pub struct CpuidConfig {
     pub x2apic: bool,
     /// Offer the TSC-deadline timer ([`crate::probe::HostFeatures::tsc_deadline`]).
     pub tsc_deadline: bool,
+    /// Offer paravirtual EOI ([`crate::probe::HostFeatures::pv_eoi`]): the MSR is filtered and answered.
+    pub pv_eoi: bool,
     /// Offer the invariant TSC: the host's kernel trusts its TSC to count at one rate on every processor. KVM offers it
     /// only where the host's own CPUID says so, which emulated hosts leave out.
     pub invariant_tsc: bool,
+    /// Which of KVM's paravirtual features work.
+    pub paravirtual: Paravirtual,
+    /// Offer destinations of 15 bits in messages and redirection entries: those who decode them know the extension.
+    pub ext_destination: bool,
+}
+
+/// Which of KVM's paravirtual features work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paravirtual {
+    /// Those that don't need KVM's local APIC.
+    WithoutLocalApic,
+    /// All but those by which a guest calls the hypervisor.
+    WithoutHypercalls,
+    /// All that KVM offers.
+    All,
+}
+
+impl Paravirtual {
+    fn mask(self) -> u32 {
+        match self {
+            Self::WithoutLocalApic => PARAVIRTUAL_WITHOUT_APIC,
+            Self::WithoutHypercalls => !PARAVIRTUAL_HYPERCALLS,
+            Self::All => !0,
+        }
+    }
 }
 
 /// Paravirtual features that work without KVM's local APIC: CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, STEAL_TIME,
 /// CLOCKSOURCE_STABLE_BIT. None of them makes a guest use hypercalls.
-const PARAVIRTUAL_FEATURES: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 24;
+const PARAVIRTUAL_WITHOUT_APIC: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 24;
+/// Paravirtual features that make a guest use hypercalls: MMU_OP, PV_UNHALT, PV_SEND_IPI, PV_SCHED_YIELD,
+/// HC_MAP_GPA_RANGE, MIGRATION_CONTROL.
+const PARAVIRTUAL_HYPERCALLS: u32 = 1 << 2 | 1 << 7 | 1 << 11 | 1 << 13 | 1 << 16 | 1 << 17;
+/// MSI_EXT_DEST_ID, which is for the one to offer who decodes messages and redirection entries.
+const EXT_DESTINATION: u32 = 1 << 15;
+/// PV_EOI: needs KVM's local APIC, or ours behind the MSR filter.
+const PARAVIRTUAL_EOI: u32 = 1 << 6;
 
 /// Leaf 1 ECX: DTES64, DS-CPL, VMX, EST, TM2, PDCM (performance capabilities).
 const LEAF1_ECX_HIDDEN: u32 = LEAF1_ECX_MONITOR | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 15;
@@ -108,6 +142,14 @@ pub fn table(supported: &[kvm_cpuid_entry2], config: &CpuidConfig) -> Vec<kvm_cp
     table
 }
 
+/// Whether these are the entries of a processor that counts, and calls its hypervisor, in AMD's way.
+pub(crate) fn is_amd(entries: &[kvm_cpuid_entry2]) -> bool {
+    entries.iter().find(|e| e.function == 0).is_some_and(|e| {
+        let vendor = [e.ebx.to_le_bytes(), e.edx.to_le_bytes(), e.ecx.to_le_bytes()].concat();
+        vendor == b"AuthenticAMD" || vendor == b"HygonGenuine"
+    })
+}
+
 /// In the hypervisor's range, but behind the two leaves that are KVM's.
 fn beyond_kvm_features(function: u32) -> bool {
     (KVM_FEATURES + 1..KVM_SIGNATURE + 0x1_0000).contains(&function)
@@ -138,7 +180,12 @@ fn restrict(entry: &mut kvm_cpuid_entry2, config: &CpuidConfig) {
         0x8000_0007 if config.invariant_tsc => entry.edx |= APM_EDX_INVARIANT_TSC,
         0x8000_0007 => entry.edx &= !APM_EDX_INVARIANT_TSC,
         KVM_SIGNATURE => entry.eax = KVM_FEATURES,
-        KVM_FEATURES => set(entry, [entry.eax & PARAVIRTUAL_FEATURES, 0, 0, 0]),
+        KVM_FEATURES => {
+            let kvms = entry.eax & config.paravirtual.mask() & !EXT_DESTINATION;
+            let pv_eoi = if config.pv_eoi { PARAVIRTUAL_EOI } else { 0 };
+            let ext_destination = if config.ext_destination { EXT_DESTINATION } else { 0 };
+            set(entry, [kvms | pv_eoi | ext_destination, 0, 0, 0]);
+        }
         leaf if ZERO_LEAVES.contains(&leaf) => set(entry, [0; 4]),
         _ => {}
     }
@@ -161,10 +208,7 @@ struct Topology {
 
 impl Topology {
     fn new(supported: &[kvm_cpuid_entry2], config: &CpuidConfig) -> Self {
-        let amd = supported.iter().find(|e| e.function == 0).is_some_and(|e| {
-            let vendor = [e.ebx.to_le_bytes(), e.edx.to_le_bytes(), e.ecx.to_le_bytes()].concat();
-            vendor == b"AuthenticAMD" || vendor == b"HygonGenuine"
-        });
+        let amd = is_amd(supported);
         // ceil(log2(max + 1)) is the number of bits it takes to write max.
         let core_bits = u32::BITS - config.max_apic_id.leading_zeros();
         Self { apic_id: config.apic_id, cpus: config.cpus.max(1), max_apic_id: config.max_apic_id, core_bits, amd }

@@ -47,7 +47,17 @@ fn host(name: &[u8; 12], max_leaf: u32) -> Vec<kvm_cpuid_entry2> {
 }
 
 fn config(apic_id: u32, cpus: u32) -> CpuidConfig {
-    CpuidConfig { apic_id, cpus, max_apic_id: cpus - 1, x2apic: true, tsc_deadline: true, invariant_tsc: true }
+    CpuidConfig {
+        apic_id,
+        cpus,
+        max_apic_id: cpus - 1,
+        x2apic: true,
+        tsc_deadline: true,
+        pv_eoi: true,
+        invariant_tsc: true,
+        paravirtual: Paravirtual::WithoutLocalApic,
+        ext_destination: false,
+    }
 }
 
 fn leaf(table: &[kvm_cpuid_entry2], function: u32, index: u32) -> kvm_cpuid_entry2 {
@@ -167,11 +177,13 @@ fn timer_and_x2apic_bits_are_what_the_probe_found() {
 
 #[test]
 fn only_listed_paravirtual_features_stay_and_the_signature_does() {
+    let plain = table(&host(AMD, 0x10), &CpuidConfig { pv_eoi: false, ..config(0, 2) });
+    assert_eq!(leaf(&plain, KVM_FEATURES, 0).eax, 0x0100_002b, "no PV_EOI where the MSR does not come to us");
     let table = table(&host(AMD, 0x10), &config(0, 2));
     let signature = leaf(&table, KVM_SIGNATURE, 0);
     assert_eq!((signature.eax, signature.ebx), (KVM_FEATURES, 0x4b4d_564b));
     let features = leaf(&table, KVM_FEATURES, 0);
-    assert_eq!((features.eax, features.edx), (0x0100_002b, 0));
+    assert_eq!((features.eax, features.edx), (0x0100_006b, 0));
     assert!(table.iter().all(|e| e.function != 0x4000_0010));
 }
 
@@ -202,7 +214,10 @@ fn nonsense_counts_do_not_panic() {
             max_apic_id,
             x2apic: false,
             tsc_deadline: false,
+            pv_eoi: false,
             invariant_tsc: false,
+            paravirtual: Paravirtual::All,
+            ext_destination: true,
         };
         for vendor in [INTEL, AMD] {
             assert!(!table(&host(vendor, 0x20), &odd).is_empty());

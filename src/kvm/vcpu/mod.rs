@@ -16,6 +16,7 @@ use kvm_bindings::{
     kvm_interrupt,
 };
 use kvm_ioctls::VcpuFd;
+use sys::calls::{self, Call};
 use sys::kick::{self, KICKED};
 use vmm_sys_util::ioctl::{ioctl, ioctl_with_ref};
 use vmm_sys_util::{ioctl_io_nr, ioctl_iow_nr};
@@ -24,6 +25,7 @@ use crate::exit::{Pending, decode};
 use crate::run_page::RunPage;
 use crate::{Error, Exit, Vm};
 
+mod lapic;
 mod reset;
 mod state;
 mod tsc;
@@ -31,6 +33,7 @@ mod tsc;
 #[cfg(test)]
 mod tests;
 
+pub use lapic::{LapicPage, MpState};
 pub use reset::Reset;
 
 ioctl_io_nr!(KVM_RUN, KVMIO, 0x80);
@@ -38,6 +41,7 @@ ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
 
 /// Trap flag: a #DB after each instruction.
 const RFLAGS_TF: u64 = 1 << 8;
+const RFLAGS_IF: u64 = 1 << 9;
 
 /// What `immediate_exit` holds while it is set by us and not by a kick.
 const OWN_IMMEDIATE_EXIT: u8 = 2;
@@ -83,6 +87,12 @@ impl Vcpu {
             signature: 0,
             _vm: vm,
         })
+    }
+
+    /// The descriptor, for a call that is neither KVM_RUN nor KVM_INTERRUPT and is counted so.
+    fn fd(&self) -> &VcpuFd {
+        calls::made(Call::VcpuIoctl);
+        &self.fd
     }
 
     /// The number it was created with.
@@ -145,6 +155,7 @@ impl Vcpu {
     /// KVM_RUN: the exit reason, or `None` if a signal or `immediate_exit` ended it.
     fn enter(&mut self) -> Result<Option<u32>, Error> {
         self.ready = false;
+        calls::made(Call::Run);
         // SAFETY: a vCPU's descriptor; KVM writes to the run page, to which `&mut self` is the only access, and to guest
         // memory, which the machine keeps alive.
         let ret = unsafe { ioctl(&self.fd, KVM_RUN()) };
@@ -153,7 +164,10 @@ impl Vcpu {
         } else {
             let source = io::Error::last_os_error();
             match source.raw_os_error() {
-                Some(libc::EINTR | libc::EAGAIN) => KVM_EXIT_INTR,
+                Some(libc::EINTR | libc::EAGAIN) => {
+                    calls::count_signals();
+                    KVM_EXIT_INTR
+                }
                 Some(libc::EFAULT) if self.page.exit_reason() == KVM_EXIT_MEMORY_FAULT => KVM_EXIT_MEMORY_FAULT,
                 _ => return Err(Error::Run { vcpu: self.index, source }),
             }
@@ -194,7 +208,12 @@ impl Vcpu {
         if !self.can_inject() {
             return Err(Error::NotReady { vcpu: self.index });
         }
+        self.queue_interrupt(vector)
+    }
+
+    fn queue_interrupt(&mut self, vector: u8) -> Result<(), Error> {
         let interrupt = kvm_interrupt { irq: vector.into() };
+        calls::made(Call::Inject);
         // SAFETY: KVM_INTERRUPT reads one kvm_interrupt.
         if unsafe { ioctl_with_ref(&self.fd, KVM_INTERRUPT(), &interrupt) } != 0 {
             return Err(Error::last("KVM_INTERRUPT"));
@@ -206,7 +225,7 @@ impl Vcpu {
 
     /// Queues an NMI (KVM_NMI). While one is being handled, one more waits; further ones merge.
     pub fn nmi(&mut self) -> Result<(), Error> {
-        self.fd.nmi().map_err(Error::call("KVM_NMI"))
+        self.fd().nmi().map_err(Error::call("KVM_NMI"))
     }
 
     /// RFLAGS.IF as of the last run. Stale after registers were set.
@@ -257,7 +276,7 @@ impl Vcpu {
     pub fn set_debug(&mut self, singlestep: bool) -> Result<(), Error> {
         let control = if singlestep { KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP } else { 0 };
         let debug = kvm_guest_debug { control, ..Default::default() };
-        self.fd.set_guest_debug(&debug).map_err(Error::call("KVM_SET_GUEST_DEBUG"))
+        self.fd().set_guest_debug(&debug).map_err(Error::call("KVM_SET_GUEST_DEBUG"))
     }
 }
 

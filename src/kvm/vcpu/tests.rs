@@ -464,9 +464,12 @@ fn an_nmi_is_delivered_with_interrupts_off() {
     install_handlers(&g);
     g.set_vector(2, HANDLER);
     run_to_halt(&mut g.vcpu);
+    assert!(!g.vcpu.has_something_to_deliver().unwrap());
     g.vcpu.nmi().unwrap();
+    assert!(g.vcpu.has_something_to_deliver().unwrap());
     run_to_halt(&mut g.vcpu);
     assert_eq!(g.byte(MARK), 1);
+    assert!(!g.vcpu.has_something_to_deliver().unwrap());
 }
 
 #[test]
@@ -549,4 +552,23 @@ fn the_effective_tsc_offset_is_told() {
     assert!(g.vcpu.tsc_khz().unwrap() > 0);
     assert_eq!(g.vcpu.msr(0xdead_beef).unwrap(), None);
     assert!(matches!(g.vcpu.set_msr(0xdead_beef, 1), Err(Error::Msr { index: 0xdead_beef, value: 1 })));
+}
+
+#[test]
+fn a_skipped_instruction_is_not_executed_and_a_traced_one_not_skipped() {
+    let Some(mut g) = guest(|a| {
+        a.hlt().unwrap();
+        a.inc(byte_ptr(MARK)).unwrap();
+        a.hlt().unwrap();
+    }) else {
+        return;
+    };
+    let start = g.vcpu.regs().unwrap();
+    g.vcpu.skip(1).unwrap();
+    assert!(matches!(g.vcpu.run().unwrap(), Exit::Halt));
+    assert_eq!(g.byte(MARK), 1, "the first HLT was passed over");
+    let traced = kvm_bindings::kvm_regs { rflags: start.rflags | RFLAGS_TF, ..start };
+    g.vcpu.set_regs(&traced).unwrap();
+    g.vcpu.skip(1).unwrap();
+    assert_eq!(g.vcpu.regs().unwrap().rip, start.rip);
 }

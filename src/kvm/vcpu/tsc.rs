@@ -16,7 +16,7 @@ ioctl_iow_nr!(KVM_HAS_DEVICE_ATTR, KVMIO, 0xe3, kvm_device_attr);
 impl Vcpu {
     /// The guest's TSC frequency in kHz.
     pub fn tsc_khz(&self) -> Result<u32, Error> {
-        self.fd.get_tsc_khz().map_err(Error::call("KVM_GET_TSC_KHZ"))
+        self.fd().get_tsc_khz().map_err(Error::call("KVM_GET_TSC_KHZ"))
     }
 
     /// What to add to the host's TSC (modulo 2^64) to get the guest's, both running at the same rate. Exact on Linux
@@ -27,7 +27,7 @@ impl Vcpu {
         if self.has_offset_attribute() {
             let attr = offset_attribute(&raw mut offset);
             // SAFETY: reads one kvm_device_attr and writes 8 bytes to its address, which is `offset`.
-            if unsafe { ioctl_with_ref(&self.fd, KVM_GET_DEVICE_ATTR(), &attr) } != 0 {
+            if unsafe { ioctl_with_ref(self.fd(), KVM_GET_DEVICE_ATTR(), &attr) } != 0 {
                 return Err(Error::last("KVM_GET_DEVICE_ATTR(KVM_VCPU_TSC_OFFSET)"));
             }
             return Ok(offset);
@@ -50,7 +50,7 @@ impl Vcpu {
         if self.has_offset_attribute() {
             let attr = offset_attribute(&raw mut offset);
             // SAFETY: reads one kvm_device_attr and 8 bytes at its address, which is `offset`.
-            if unsafe { ioctl_with_ref(&self.fd, KVM_SET_DEVICE_ATTR(), &attr) } != 0 {
+            if unsafe { ioctl_with_ref(self.fd(), KVM_SET_DEVICE_ATTR(), &attr) } != 0 {
                 return Err(Error::last("KVM_SET_DEVICE_ATTR(KVM_VCPU_TSC_OFFSET)"));
             }
         } else {
@@ -62,7 +62,7 @@ impl Vcpu {
     fn has_offset_attribute(&self) -> bool {
         let attr = offset_attribute(std::ptr::null_mut());
         // SAFETY: reads one kvm_device_attr; its address is not used.
-        unsafe { ioctl_with_ref(&self.fd, KVM_HAS_DEVICE_ATTR(), &attr) == 0 }
+        unsafe { ioctl_with_ref(self.fd(), KVM_HAS_DEVICE_ATTR(), &attr) == 0 }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A virtual machine: guest memory, the MSR filter, its vCPUs. No interrupt controller is ever created.
+//! A virtual machine: guest memory, the MSR filter, its vCPUs, and KVM's interrupt controllers where they are used.
 
 use std::any::Any;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{
-    KVM_MSR_EXIT_REASON_VALID_MASK, KVM_MSR_FILTER_MAX_BITMAP_SIZE, KVM_MSR_FILTER_MAX_RANGES, kvm_enable_cap,
-    kvm_userspace_memory_region,
+    KVM_MEM_READONLY, KVM_MSR_EXIT_REASON_VALID_MASK, KVM_MSR_FILTER_MAX_BITMAP_SIZE, KVM_MSR_FILTER_MAX_RANGES,
+    kvm_enable_cap, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
 use vm_memory::bitmap::Bitmap;
@@ -15,8 +15,18 @@ use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion}
 
 use crate::{Error, Kvm, Vcpu};
 
+mod chips;
+mod doorbell;
+mod irqchip;
+mod refault;
+
 #[cfg(test)]
 mod tests;
+
+pub use chips::{IoApicState, PicChip};
+pub use doorbell::Match;
+pub use irqchip::{Msi, Route};
+pub use refault::refault;
 
 /// Three pages that Intel processors without unrestricted guests need for real mode, at the end of the device hole.
 const TSS_ADDR: usize = 0xfffb_d000;
@@ -89,13 +99,28 @@ impl Vm {
     where
         B: Bitmap + Send + Sync + 'static,
     {
+        self.add_slots(memory, 0)
+    }
+
+    /// The same for memory that the guest can't write: its writes are [`crate::Exit::MmioWrite`].
+    pub fn add_rom<B>(&self, memory: &GuestMemoryMmap<B>) -> Result<(), Error>
+    where
+        B: Bitmap + Send + Sync + 'static,
+    {
+        self.add_slots(memory, KVM_MEM_READONLY)
+    }
+
+    fn add_slots<B>(&self, memory: &GuestMemoryMmap<B>, flags: u32) -> Result<(), Error>
+    where
+        B: Bitmap + Send + Sync + 'static,
+    {
         let mut slots = self.inner.memory.lock().unwrap_or_else(PoisonError::into_inner);
         // Kept first: from the first slot on, the guest may use it.
         slots.keep.push(Box::new(memory.clone()));
         for region in memory.iter() {
             let slot = kvm_userspace_memory_region {
                 slot: slots.used,
-                flags: 0,
+                flags,
                 guest_phys_addr: region.start_addr().raw_value(),
                 memory_size: region.len(),
                 userspace_addr: region.as_ptr() as u64,
@@ -131,7 +156,7 @@ impl Vm {
         self.inner.fd.set_msr_filter(MsrFilterDefaultAction::ALLOW, &ranges).map_err(Error::call(call))
     }
 
-    /// Makes vCPU number `index`. It is in KVM's own reset state until [`Vcpu::reset_state`].
+    /// Makes vCPU number `index`, which is also the ID of its local APIC if that is KVM's. It is in KVM's own reset state until [`Vcpu::reset_state`].
     pub fn create_vcpu(&self, index: u32) -> Result<Vcpu, Error> {
         let fd = self.inner.fd.create_vcpu(index.into()).map_err(Error::call("KVM_CREATE_VCPU"))?;
         Vcpu::new(self.clone(), fd, index, self.inner.fd.run_size(), self.inner.sync_regs)

@@ -32,3 +32,21 @@ fn absolute_times_split_into_seconds_and_nanoseconds() {
     let far = timespec(u64::MAX);
     assert!(far.tv_sec > 0 && far.tv_nsec < 1_000_000_000);
 }
+
+#[test]
+fn the_coarse_clock_is_the_same_clock_a_little_earlier() {
+    let coarse = monotonic_coarse_ns();
+    assert!(coarse != 0 && coarse <= monotonic_ns());
+}
+
+#[test]
+fn cpu_time_grows_with_work_and_is_the_threads_own() {
+    let before = thread_cpu_ns();
+    let mut sum = 0_u64;
+    while thread_cpu_ns() < before + 100_000 {
+        sum = std::hint::black_box(sum + 1);
+    }
+    assert!(sum > 0);
+    let other = std::thread::spawn(thread_cpu_ns).join().unwrap();
+    assert!(other < thread_cpu_ns(), "a new thread has hardly run");
+}

@@ -6,6 +6,7 @@ use std::io;
 use std::ptr;
 use std::sync::atomic::AtomicU32;
 
+use crate::calls::{self, Call};
 use crate::clock;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub enum Wait {
 pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<u64>) -> Wait {
     let timeout = deadline.map(clock::timespec);
     let timeout_ptr = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    calls::made(Call::FutexWait);
     // SAFETY: `word` and, if there is one, `timeout` live across the call; the kernel reads both and writes neither.
     let ret = unsafe {
         libc::syscall(
@@ -49,13 +51,17 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<u64>) -> Wait {
         Some(libc::EAGAIN) => Wait::Changed,
         Some(libc::ETIMEDOUT) => Wait::TimedOut,
         // EINTR; the other documented errors need arguments that this function never passes.
-        _ => Wait::Interrupted,
+        _ => {
+            calls::count_signals();
+            Wait::Interrupted
+        }
     }
 }
 
 /// Wakes up to `n` threads that wait on `word`; returns how many it woke. Callable from any thread.
 pub fn wake(word: &AtomicU32, n: u32) -> u32 {
     let n = n.min(i32::MAX as u32);
+    calls::made(Call::FutexWake);
     // SAFETY: the kernel uses the address of `word` as a key only.
     let ret = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, n) };
     u32::try_from(ret).unwrap_or(0)

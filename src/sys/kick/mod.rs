@@ -14,6 +14,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence};
 use std::sync::{Arc, OnceLock};
 
+use crate::calls::{self, Call};
 use crate::check;
 
 #[cfg(test)]
@@ -31,6 +32,8 @@ pub trait KickTarget: Send + Sync + 'static {
 thread_local! {
     // Constant and without a destructor: reading it is a plain load, so the handler may do it at any moment.
     static BYTE: Cell<*const AtomicU8> = const { Cell::new(ptr::null()) };
+    // Likewise.
+    static HANDLED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The kick signal's number.
@@ -57,8 +60,15 @@ pub fn install() -> io::Result<()> {
         .map_err(io::Error::from_raw_os_error)
 }
 
-/// Runs on the kicked thread between any two of its instructions: one thread-local load, one atomic store.
+/// How many kicks the calling thread has handled: as many returns from a signal handler.
+pub fn handled() -> u64 {
+    HANDLED.get()
+}
+
+/// Runs on the kicked thread between any two of its instructions: thread-local loads, a count, one atomic store.
 extern "C" fn handler(_signal: libc::c_int) {
+    // The signal is blocked while it is handled, so nobody else counts in between.
+    HANDLED.set(HANDLED.get().wrapping_add(1));
     let byte = BYTE.get();
     // SAFETY: the pointer is null or was set on this thread by `register`, whose `Registration` keeps its holder alive
     // and takes the pointer back before it lets go.
@@ -143,6 +153,7 @@ impl ThreadId {
     /// Kicks the thread; `false` if it has ended. Callable from any thread.
     pub fn signal(&self) -> io::Result<bool> {
         install()?;
+        calls::made(Call::Signal);
         // SAFETY: tgkill takes three integers; the handler is installed, so the signal ends nothing.
         let ret = unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.thread, signal_number()) };
         if ret == 0 {

@@ -20,6 +20,19 @@ fn each_signal_becomes_its_event_and_is_taken_once() {
 }
 
 #[test]
+fn a_signal_that_is_not_asked_for_is_left_to_who_asks() {
+    let mut screen = SignalFd::of(&Signal::OF_A_SCREEN).unwrap();
+    for signal in [Signal::Window, Signal::HangUp] {
+        raise(signal);
+        assert_eq!(screen.read().unwrap(), Some(signal));
+    }
+    let mut machine = SignalFd::new().unwrap();
+    raise(Signal::Power);
+    assert_eq!(screen.read().unwrap(), None);
+    assert_eq!(machine.read().unwrap(), Some(Signal::Power));
+}
+
+#[test]
 fn several_signals_wait_side_by_side() {
     let mut fd = SignalFd::new().unwrap();
     raise(Signal::Terminate);

@@ -1,13 +1,15 @@
 //! The user's terminal: raw mode that is always taken back, and standard streams that can be used without blocking.
 //!
-//! Follows termios(3). Not modelled: window sizes, job control of our own.
+//! Follows termios(3) and ioctl_tty(2). Not modelled: job control of our own.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 use std::ptr;
+use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::check;
@@ -77,6 +79,38 @@ pub fn restore_now() {
     }
 }
 
+/// Has every panic of this program, of whatever thread, take raw mode back before it says anything.
+pub fn restore_on_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let say = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            restore_now();
+            say(panic);
+        }));
+    });
+}
+
+/// The size of a terminal in characters; both are 0 where nobody has said what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// Characters in a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
+}
+
+/// The size of the terminal `fd`, either side of a pseudo-terminal included; `None` if it is no terminal. Never blocks.
+pub fn size(fd: &impl AsFd) -> Option<Size> {
+    let mut size = MaybeUninit::<libc::winsize>::uninit();
+    // SAFETY: the descriptor is open; `size` is read only after TIOCGWINSZ has filled it in.
+    let libc::winsize { ws_row: rows, ws_col: columns, .. } = unsafe {
+        check(libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGWINSZ, size.as_mut_ptr())).ok()?;
+        size.assume_init()
+    };
+    Some(Size { columns, rows })
+}
+
 /// Which way a stream is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -103,6 +137,13 @@ impl Stream {
             Self::NonBlocking(file) | Self::Shared(file) => file,
         }
     }
+}
+
+/// Makes a file for output, or empties it. What is no regular file is opened so that it never blocks (a pipe that
+/// nobody reads is an error) and no terminal becomes ours.
+pub fn create_output(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
 }
 
 /// Opens terminals and pipes a second time, non-blocking. Setting O_NONBLOCK on the stream itself would set it for the

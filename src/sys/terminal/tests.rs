@@ -75,6 +75,18 @@ fn a_terminal_is_reopened_non_blocking() {
 }
 
 #[test]
+fn both_sides_of_a_pseudo_terminal_know_its_size() {
+    let (master, slave) = pty();
+    assert_eq!([size(&master), size(&slave)], [Some(Size::default()); 2]);
+    let wanted = libc::winsize { ws_row: 43, ws_col: 132, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is open, and the size is initialised.
+    assert_eq!(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSWINSZ, &wanted) }, 0);
+    assert_eq!([size(&master), size(&slave)], [Some(Size { columns: 132, rows: 43 }); 2]);
+    let (pipe, _) = io::pipe().unwrap();
+    assert_eq!(size(&pipe), None);
+}
+
+#[test]
 fn a_plain_file_and_the_null_device_are_shared() {
     let null = File::open("/dev/null").unwrap();
     assert!(matches!(reopen(&null, Direction::Input).unwrap(), Stream::Shared(_)));

@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+use crate::calls::{self, Call};
 use crate::kick::{self, ThreadId};
 use crate::{check, clock};
 
@@ -52,6 +53,7 @@ impl ThreadTimer {
     }
 
     fn set(&self, at: libc::timespec) -> io::Result<()> {
+        calls::made(Call::Timer);
         let spec = libc::itimerspec { it_interval: clock::timespec(0), it_value: at };
         // SAFETY: the timer exists until drop, `spec` is valid, and the old value is not asked for.
         check(unsafe { libc::timer_settime(self.id, libc::TIMER_ABSTIME, &spec, ptr::null_mut()) }).map(drop)

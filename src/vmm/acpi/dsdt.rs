@@ -1,10 +1,10 @@
 //! The differentiated system description table: the devices that cannot be found otherwise (ACPI specification 6.5,
 //! chapters "Device Configuration" and "ACPI Machine Language (AML) Specification").
 //!
-//! It holds the soft-off state, one processor device for each vCPU, and the ISA devices. Not modelled: methods of any
-//! kind, so no `_PIC`, `_CST` or `_PRT`.
+//! It holds the soft-off state, one processor device for each vCPU, the PCI bus, virtio windows, and the ISA devices. Not
+//! modelled: methods of any kind, so no `_PIC` or `_CST`.
 
-use acpi_tables::aml::{Device, EISAName, IO, Name, Package, ResourceTemplate, Scope, ZERO};
+use acpi_tables::aml::{Device, EISAName, IO, Memory32Fixed, Name, Package, ResourceTemplate, Scope, ZERO};
 use acpi_tables::{Aml, AmlSink, sdt::Sdt};
 use x86::platform;
 
@@ -16,6 +16,8 @@ pub const MAX_CPUS: usize = 0x1000;
 /// Revision 2 and up: integers have 64 bits.
 const REVISION: u8 = 2;
 const SDT_HEADER_BYTES: u32 = 36;
+/// `_STA`: present, enabled, shown, working.
+const DEVICE_WORKS: u8 = 0xf;
 
 /// IRQ descriptor without flags: an ISA interrupt, edge triggered, active high, not shared (section "IRQ Descriptor").
 ///
@@ -43,6 +45,8 @@ pub fn build(config: &AcpiConfig) -> Sdt {
         Device::new(name.into(), vec![&hid, &Name::new("_UID".into(), &uid)]).to_aml_bytes(&mut devices);
     }
     isa_devices(&mut devices);
+    super::pci::devices(&mut devices);
+    super::virtio::devices(config.virtio_windows, &mut devices);
     body.extend(Scope::raw("\\_SB_".into(), devices));
 
     let mut table = Sdt::new(*b"DSDT", SDT_HEADER_BYTES, REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
@@ -62,6 +66,18 @@ fn isa_devices(sink: &mut dyn AmlSink) {
     isa_device(sink, "SPKR", "PNP0800", &[&ports(platform::PORT_B, 1)]);
     isa_device(sink, "RTC_", "PNP0B00", &[&ports(platform::RTC, 2), &IsaIrq(platform::IRQ_RTC)]);
     isa_device(sink, "COM1", "PNP0501", &[&ports(platform::COM1, 8), &IsaIrq(platform::IRQ_COM1)]);
+    let registers = Memory32Fixed::new(true, platform::HPET_BASE as u32, devices::hpet::WINDOW as u32);
+    isa_device(sink, "HPET", "PNP0103", &[&registers]);
+    panic_device(sink);
+}
+
+/// pvpanic has an ACPI ID, not an EISA one, and Linux wants it present and enabled.
+fn panic_device(sink: &mut dyn AmlSink) {
+    let hid = Name::new("_HID".into(), &"QEMU0001");
+    let status = Name::new("_STA".into(), &DEVICE_WORKS);
+    let port = ports(platform::PVPANIC, 1);
+    let settings = Name::new("_CRS".into(), &ResourceTemplate::new(vec![&port]));
+    Device::new("PEVT".into(), vec![&hid, &status, &settings]).to_aml_bytes(sink);
 }
 
 fn isa_device(sink: &mut dyn AmlSink, name: &str, id: &str, resources: &[&dyn Aml]) {

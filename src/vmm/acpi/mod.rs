@@ -1,15 +1,19 @@
 //! The ACPI tables that describe this machine, and their place in guest memory.
 //!
-//! Follows the ACPI specification 6.5, chapter "ACPI Software Programming Model". The tables are an RSDP, an XSDT, a
-//! FADT with its FACS and DSDT, and a MADT; all lie in [`layout::ACPI`], the root pointer first.
+//! Follows the ACPI specification 6.5, chapter "ACPI Software Programming Model". The tables are an RSDP, an XSDT and
+//! an RSDT with the same entries (for small kernels and test images that know ACPI 1.0 only), a FADT with its FACS and DSDT, a MADT, an
+//! HPET and an MCFG table; all lie in [`layout::ACPI`], the root pointer first.
 //!
-//! Not modelled: RSDT (ACPI 1.0), general-purpose events, sleep states other than S5, PCI, hot-plug, NUMA tables.
+//! Not modelled: general-purpose events, sleep states other than S5, hot-plug, NUMA tables.
 
 mod dsdt;
 mod fadt;
+mod hpet;
 mod madt;
+mod pci;
+mod virtio;
 
-use acpi_tables::{Aml, facs::FACS, rsdp::Rsdp, xsdt::XSDT};
+use acpi_tables::{Aml, facs::FACS, rsdp::Rsdp, sdt::Sdt, xsdt::XSDT};
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::boot::{BootError, layout};
@@ -21,6 +25,8 @@ mod tests;
 const OEM_ID: [u8; 6] = *b"TOPHLF";
 const OEM_TABLE_ID: [u8; 8] = *b"TOPHALF ";
 const OEM_REVISION: u32 = 1;
+/// Length of a table's header in bytes.
+const SDT_HEADER: u32 = 36;
 
 /// The FACS must lie on such a boundary; the other tables may lie anywhere.
 const TABLE_ALIGN: usize = 64;
@@ -32,6 +38,8 @@ pub struct AcpiConfig {
     pub apic_ids: Vec<u32>,
     /// I/O APIC ID.
     pub ioapic_id: u8,
+    /// How many virtio devices have windows of their own.
+    pub virtio_windows: usize,
 }
 
 /// Writes the tables to guest memory; gives the address of the root pointer.
@@ -61,19 +69,35 @@ fn build(config: &AcpiConfig) -> Result<Vec<u8>, BootError> {
     // The range ends at 1 MiB, so addresses in it have 32 bits; if they outgrow it, the check below refuses the lot.
     let fadt = image.append(&fadt::build(facs as u32, dsdt as u32));
     let madt = image.append(&madt::build(config));
+    let hpet = image.append(&hpet::build());
+    let mcfg = image.append(&pci::mcfg());
     let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
-    xsdt.add_entry(fadt);
-    xsdt.add_entry(madt);
-    let xsdt = image.append(&xsdt);
+    let mut rsdt = Sdt::new(*b"RSDT", SDT_HEADER, 1, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    for table in [fadt, madt, hpet, mcfg] {
+        xsdt.add_entry(table);
+        rsdt.append(table as u32);
+    }
+    let (xsdt, rsdt) = (image.append(&xsdt), image.append(&rsdt));
 
     let mut bytes = image.bytes;
     if bytes.len() as u64 > limit {
         return Err(too_large());
     }
-    let mut rsdp = Vec::with_capacity(Rsdp::len());
-    Rsdp::new(OEM_ID, xsdt).to_aml_bytes(&mut rsdp);
+    let rsdp = root_pointer(xsdt, rsdt as u32);
     bytes[..rsdp.len()].copy_from_slice(&rsdp);
     Ok(bytes)
+}
+
+/// The crate's root pointer names an XSDT only; checksums are those of "Root System Description Pointer (RSDP) Structure".
+fn root_pointer(xsdt: u64, rsdt: u32) -> Vec<u8> {
+    let mut rsdp = Vec::with_capacity(Rsdp::len());
+    Rsdp::new(OEM_ID, xsdt).to_aml_bytes(&mut rsdp);
+    rsdp[16..20].copy_from_slice(&rsdt.to_le_bytes());
+    for (checksum, covered) in [(8, 20), (32, Rsdp::len())] {
+        rsdp[checksum] = 0;
+        rsdp[checksum] = rsdp[..covered].iter().fold(0, |sum: u8, byte| sum.wrapping_sub(*byte));
+    }
+    rsdp
 }
 
 struct Image {

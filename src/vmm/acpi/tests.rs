@@ -4,7 +4,7 @@ use crate::boot::ErrorKind;
 const MIB: u64 = 1 << 20;
 
 fn config(cpus: u32) -> AcpiConfig {
-    AcpiConfig { apic_ids: (0..cpus).collect(), ioapic_id: 7 }
+    AcpiConfig { apic_ids: (0..cpus).collect(), ioapic_id: 7, virtio_windows: 0 }
 }
 
 /// The tables as a guest finds them.
@@ -96,11 +96,33 @@ fn the_root_pointer_is_at_the_start_of_the_range_with_both_checksums() {
 }
 
 #[test]
-fn the_xsdt_lists_fadt_and_madt() {
+fn the_xsdt_lists_fadt_madt_hpet_and_mcfg() {
     let guest = Guest::new(&config(1));
-    assert_eq!(guest.listed().len(), 2);
+    assert_eq!(guest.listed().len(), 4);
     guest.fadt();
     guest.table(guest.listed()[1], b"APIC");
+    guest.table(guest.listed()[2], b"HPET");
+    guest.table(guest.listed()[3], b"MCFG");
+}
+
+#[test]
+fn the_rsdt_lists_the_same_tables() {
+    let guest = Guest::new(&config(3));
+    let rsdt = guest.table(dword(&guest.image, 16).into(), b"RSDT");
+    let listed: Vec<_> = rsdt[36..].chunks(4).map(|entry| u64::from(dword(entry, 0))).collect();
+    assert_eq!(listed, guest.listed());
+    assert_eq!(rsdt[8], 1, "revision");
+}
+
+#[test]
+fn the_hpet_table_names_the_block_and_its_address() {
+    let guest = Guest::new(&config(1));
+    let hpet = guest.table(guest.listed()[2], b"HPET");
+    assert_eq!((hpet.len(), hpet[8]), (56, 1));
+    // Vendor, legacy replacement, 64-bit counter, last timer 3, revision.
+    assert_eq!(dword(hpet, 36), 0x8086_a301);
+    assert_eq!((&hpet[40..44], qword(hpet, 44)), (&[0, 64, 0, 0][..], 0xfed0_0000), "in memory");
+    assert_eq!((hpet[52], word(hpet, 53), hpet[55]), (0, 2_000, 0));
 }
 
 #[test]
@@ -159,7 +181,7 @@ fn facs_and_dsdt_are_found_through_the_fadt() {
 
 #[test]
 fn the_madt_lists_processors_the_ioapic_overrides_and_nmi() {
-    let guest = Guest::new(&AcpiConfig { apic_ids: vec![0, 1, 4], ioapic_id: 7 });
+    let guest = Guest::new(&AcpiConfig { apic_ids: vec![0, 1, 4], ioapic_id: 7, virtio_windows: 0 });
     let madt = guest.table(guest.listed()[1], b"APIC");
     assert_eq!((dword(madt, 36), dword(madt, 40)), (0xfee0_0000, 1), "address and PCAT_COMPAT");
     assert_eq!(
@@ -178,7 +200,7 @@ fn the_madt_lists_processors_the_ioapic_overrides_and_nmi() {
 
 #[test]
 fn ids_from_255_up_are_x2apic_structures_with_their_own_nmi() {
-    let guest = Guest::new(&AcpiConfig { apic_ids: vec![0, 254, 255, 0x1_0000], ioapic_id: 0 });
+    let guest = Guest::new(&AcpiConfig { apic_ids: vec![0, 254, 255, 0x1_0000], ioapic_id: 0, virtio_windows: 0 });
     assert_eq!(guest.madt_of(0), [&[0, 8, 0, 0, 1, 0, 0, 0], &[0, 8, 1, 254, 1, 0, 0, 0]]);
     assert_eq!(
         guest.madt_of(9),
@@ -191,7 +213,7 @@ fn ids_from_255_up_are_x2apic_structures_with_their_own_nmi() {
 #[test]
 fn a_uid_that_does_not_fit_8_bits_needs_an_x2apic_structure() {
     // UID 255 would say "all processors".
-    let guest = Guest::new(&AcpiConfig { apic_ids: (0..256).rev().collect(), ioapic_id: 0 });
+    let guest = Guest::new(&AcpiConfig { apic_ids: (0..256).rev().collect(), ioapic_id: 0, virtio_windows: 0 });
     let uids: Vec<_> = guest.madt_of(9).iter().map(|structure| dword(structure, 12)).collect();
     assert_eq!(uids, [0, 255]);
     assert_eq!(guest.madt_of(0).len(), 254);
@@ -206,8 +228,45 @@ fn the_dsdt_has_soft_off_and_the_isa_devices() {
     // 16-bit decoded I/O ports 0x3f8, 8 of them, and IRQ 4 as an ISA interrupt.
     assert_eq!(count(dsdt, b"\x47\x01\xf8\x03\xf8\x03\x01\x08\x22\x10\x00\x79"), 1, "COM1");
     assert_eq!(count(dsdt, b"\x47\x01\x70\x00\x70\x00\x01\x02\x22\x00\x01\x79"), 1, "RTC");
+    assert_eq!(count(dsdt, b"\x08_HID\x0dQEMU0001\0\x08_STA\x0a\x0f"), 1, "pvpanic, present and enabled");
+    assert_eq!(count(dsdt, b"\x47\x01\x05\x05\x05\x05\x01\x01\x79"), 1, "its port");
+    assert_eq!(count(dsdt, b"\x86\x09\x00\x01\x00\x00\xd0\xfe\x00\x04\x00\x00\x79"), 1, "HPET");
     // Compressed EISA IDs: PNP0501, PNP0B00.
     assert_eq!((count(dsdt, b"\x41\xd0\x05\x01"), count(dsdt, b"\x41\xd0\x0b\x00")), (1, 1));
+}
+
+#[test]
+fn configuration_space_is_in_memory_and_nobody_else_gets_it() {
+    let guest = Guest::new(&config(1));
+    let mcfg = guest.table(guest.listed()[3], b"MCFG");
+    assert_eq!((mcfg.len(), qword(mcfg, 44)), (60, 0xe000_0000));
+    assert_eq!(&mcfg[52..], [0; 8], "segment 0, bus 0 to 0");
+    // Memory32Fixed of 1 MiB in a device PNP0C02.
+    assert_eq!(count(guest.dsdt(), b"\x86\x09\x00\x01\x00\x00\x00\xe0\x00\x00\x10\x00\x79"), 1);
+    assert_eq!(count(guest.dsdt(), b"\x41\xd0\x0c\x02"), 1);
+}
+
+#[test]
+fn the_host_bridge_has_its_window_and_its_routes() {
+    let guest = Guest::new(&config(1));
+    let dsdt = guest.dsdt();
+    assert_eq!((count(dsdt, b"\x41\xd0\x0a\x08"), count(dsdt, b"\x41\xd0\x0a\x03")), (1, 1), "PNP0A08 and PNP0A03");
+    let window = b"\x00\x00\x00\xd0\xff\xff\xff\xdf\x00\x00\x00\x00\x00\x00\x00\x10";
+    assert_eq!(count(dsdt, window), 1, "0xd0000000 to 0xdfffffff");
+    // Package (4) {0x1ffff, 0, 0, 17}, and the last, device 31 at pin 19.
+    assert_eq!(count(dsdt, b"\x12\x0b\x04\x0c\xff\xff\x01\x00\x00\x00\x0a\x11"), 1);
+    assert_eq!(count(dsdt, b"\x12\x0b\x04\x0c\xff\xff\x1f\x00\x00\x00\x0a\x13"), 1);
+}
+
+#[test]
+fn virtio_windows_are_devices_of_their_own() {
+    assert_eq!(count(Guest::new(&config(1)).dsdt(), b"LNRO0005"), 0);
+    let guest = Guest::new(&AcpiConfig { virtio_windows: 5, ..config(1) });
+    let dsdt = guest.dsdt();
+    assert_eq!(count(dsdt, b"LNRO0005"), 5);
+    // The fifth has the first one's interrupt: level, active low, shared.
+    let fifth = b"\x86\x09\x00\x01\x00\x40\x00\xe8\x00\x10\x00\x00\x89\x06\x00\x0d\x01\x10\x00\x00\x00\x79";
+    assert_eq!(count(dsdt, fifth), 1);
 }
 
 #[test]
@@ -224,7 +283,7 @@ fn the_dsdt_has_one_processor_device_for_each_uid() {
 fn tables_for_many_processors_fit_and_too_many_are_refused() {
     for cpus in [1, 8, 64, 254, 255, 256, 1024] {
         let guest = Guest::new(&config(cpus));
-        assert!(guest.image.len() as u64 <= 0x2_0000, "{cpus}");
+        assert!(guest.image.len() as u64 <= 0x1_e000, "{cpus}");
         assert_eq!(guest.madt_of(0).len() + guest.madt_of(9).len(), cpus as usize);
         guest.dsdt();
     }
@@ -233,7 +292,7 @@ fn tables_for_many_processors_fit_and_too_many_are_refused() {
         let error = write_tables(&ram, &config(cpus)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Input);
         let line = error.to_string();
-        assert!(line.contains(&format!("{cpus} vCPUs")) && line.contains("131072 bytes"), "{line}");
+        assert!(line.contains(&format!("{cpus} vCPUs")) && line.contains("122880 bytes"), "{line}");
         assert!(line.contains("fewer --cpus"), "{line}");
         assert_eq!(ram.memory().read_obj::<u64>(GuestAddress(layout::ACPI.start)).unwrap(), 0);
     }

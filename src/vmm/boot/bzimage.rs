@@ -7,20 +7,20 @@
 //! Not modelled: the 16- and 32-bit entry points, protocols before 2.12 (Linux 3.8), `setup_data`, loading above 4 GiB,
 //! checking the image's CRC or signature.
 
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use linux_loader::loader::bootparam::{LOADED_HIGH, XLF_KERNEL_64, setup_header};
 use linux_loader::loader::{BzImage, KernelLoader};
-use vm_memory::{ByteValued, Bytes, GuestAddress};
+use vm_memory::{ByteValued, GuestAddress};
 use x86::platform;
 
 use super::entry::{self, BootState};
-use super::error::{BootError, InputKind};
+use super::error::BootError;
 use super::file::InputFile;
-use super::layout;
+use super::modules::Modules;
 use super::zero_page::{self, Placement};
-use crate::memory::{GuestRam, PAGE_BYTES};
+use super::{Boot, DEFAULT_CMDLINE, ONE_MIB, cmdline};
+use crate::memory::GuestRam;
 
 #[cfg(test)]
 mod tests;
@@ -46,23 +46,14 @@ const MIN_VERSION: u16 = 0x020c;
 const SECTOR: u64 = 512;
 /// `syssize` counts paragraphs.
 const PARAGRAPH: u64 = 16;
-const ONE_MIB: u64 = 1 << 20;
 
 const REMEDY_FILE: &str =
     "give the bzImage of an x86-64 kernel build (arch/x86/boot/bzImage) or a distribution's vmlinuz";
 const REMEDY_VERSION: &str = "give a 64-bit kernel of version 3.8 or later";
 
-/// A Linux kernel and what it is started with.
-#[derive(Debug, Clone, Copy)]
-pub struct LinuxBoot<'a> {
-    /// The bzImage.
-    pub kernel: &'a Path,
-    /// The initial RAM disk.
-    pub initrd: Option<&'a Path>,
-    /// The kernel command line, without a NUL.
-    pub cmdline: &'a str,
-    /// Guest address of the ACPI root pointer.
-    pub rsdp: u64,
+/// Whether a file that begins like this is to be taken for a bzImage.
+pub fn is_bzimage(start: &[u8]) -> bool {
+    start.get(MAGIC..MAGIC + 4).is_some_and(|magic| magic == b"HdrS")
 }
 
 /// Loads the kernel, the initrd and all that the boot protocol asks for into `ram`; gives the BSP's registers.
@@ -71,22 +62,22 @@ pub struct LinuxBoot<'a> {
 ///
 /// Input errors for files and command lines that are wrong or do not fit, host errors when a file cannot be read to its
 /// end. On an input error nothing was written to `ram`.
-pub fn load_linux(ram: &GuestRam, boot: &LinuxBoot<'_>) -> Result<BootState, BootError> {
-    let mut kernel = Image::open(boot.kernel)?;
+pub fn load(ram: &GuestRam, file: InputFile, boot: &Boot<'_>) -> Result<BootState, BootError> {
+    let mut kernel = Image::read(file)?;
     let kernel_end = kernel.check_memory(ram)?;
-    check_cmdline(boot.cmdline, &kernel.header)?;
-    let initrd = boot.initrd.map(|path| Initrd::open(path, ram, &kernel.header, kernel_end)).transpose()?;
+    let line = boot.cmdline.unwrap_or(DEFAULT_CMDLINE);
+    cmdline::check(line, kernel.header.cmdline_size.into())?;
+    // The field names the highest byte that may be used.
+    let initrd_end = u64::from(kernel.header.initrd_addr_max) + 1;
+    let mut modules = Modules::of_linux(boot)?;
+    modules.place(ram, kernel_end, initrd_end)?;
 
     let load = kernel.load(ram)?;
-    let mut placement = Placement { kernel: load as u32, initrd: (0, 0), rsdp: boot.rsdp };
-    if let Some(mut initrd) = initrd {
-        initrd.load(ram)?;
-        // Both were placed below the 32-bit device hole.
-        placement.initrd = (initrd.start as u32, initrd.file.bytes as u32);
-    }
-    write_cmdline(ram, boot.cmdline)?;
+    modules.load(ram)?;
+    cmdline::write(ram, line)?;
+    let placement = Placement { kernel: load as u32, initrd: modules.initrd(), rsdp: boot.rsdp };
     zero_page::write(ram, &kernel.header, &placement)?;
-    entry::set_up(ram.memory(), load + ENTRY_64)
+    entry::long_mode(ram.memory(), load + ENTRY_64)
 }
 
 /// A bzImage whose header has been checked.
@@ -96,12 +87,9 @@ struct Image {
 }
 
 impl Image {
-    fn open(path: &Path) -> Result<Self, BootError> {
-        let mut file = InputFile::open(InputKind::Kernel, path)?;
-        let mut start = Vec::with_capacity(HEADER_MAX);
-        let mut first = (&mut file.file).take(HEADER_MAX as u64);
-        first.read_to_end(&mut start).map_err(|cause| file.read_error(cause))?;
-        let header = parse_header(path, &start)?;
+    fn read(mut file: InputFile) -> Result<Self, BootError> {
+        let start = file.read_at(0, HEADER_MAX)?;
+        let header = parse_header(&file.path(), &start)?;
         let image = Self { file, header };
         let needed = image.setup_bytes() + u64::from(image.header.syssize) * PARAGRAPH;
         if image.file.bytes < needed {
@@ -154,18 +142,12 @@ impl Image {
 /// Checks the first bytes of the file; gives the header, zeroed beyond the end it states.
 fn parse_header(path: &Path, start: &[u8]) -> Result<setup_header, BootError> {
     let wrong = |offset, found, expected, remedy| Err(not_bzimage(path, offset, found, expected, remedy));
-    if start.starts_with(b"\x7fELF") {
-        return wrong(0, "an ELF file (a vmlinux?)".to_owned(), "a bzImage", REMEDY_FILE);
-    }
     if start.len() < HEADER_END {
         let found = "the end of the file".to_owned();
         return wrong(start.len(), found, "a setup header up to offset 0x268", REMEDY_FILE);
     }
     if start[BOOT_FLAG..BOOT_FLAG + 2] != [0x55, 0xaa] {
         return wrong(BOOT_FLAG, hex(&start[BOOT_FLAG..BOOT_FLAG + 2]), "the boot flag 55 aa", REMEDY_FILE);
-    }
-    if &start[MAGIC..MAGIC + 4] != b"HdrS" {
-        return wrong(MAGIC, hex(&start[MAGIC..MAGIC + 4]), "\"HdrS\" (48 64 72 53)", REMEDY_FILE);
     }
     let version = u16::from_le_bytes([start[VERSION], start[VERSION + 1]]);
     if version < MIN_VERSION {
@@ -202,66 +184,9 @@ fn parse_header(path: &Path, start: &[u8]) -> Result<setup_header, BootError> {
 }
 
 fn not_bzimage(path: &Path, offset: usize, found: String, expected: &'static str, remedy: &'static str) -> BootError {
-    BootError::NotBzImage { path: path.to_owned(), offset: offset as u64, found, expected, remedy }
+    BootError::BadImage { path: path.to_owned(), format: "bzImage", offset: offset as u64, found, expected, remedy }
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
-}
-
-/// An initrd and its place in guest memory.
-#[derive(Debug)]
-struct Initrd {
-    file: InputFile,
-    start: u64,
-}
-
-impl Initrd {
-    fn open(path: &Path, ram: &GuestRam, header: &setup_header, kernel_end: u64) -> Result<Self, BootError> {
-        let file = InputFile::open(InputKind::Initrd, path)?;
-        // The field names the highest byte that may be used.
-        let addr_end = u64::from(header.initrd_addr_max) + 1;
-        let limit = ram.low_end().min(addr_end);
-        match place_initrd(kernel_end, limit, file.bytes) {
-            Some(start) => Ok(Self { file, start }),
-            None => {
-                let max_end = addr_end.min(platform::MMIO_HOLE_START);
-                let (path, bytes) = (file.path(), file.bytes);
-                Err(BootError::InitrdTooLarge { path, bytes, kernel_end, limit, max_end })
-            }
-        }
-    }
-
-    fn load(&mut self, ram: &GuestRam) -> Result<(), BootError> {
-        let file = &mut self.file;
-        file.file.seek(SeekFrom::Start(0)).map_err(|cause| file.read_error(cause))?;
-        // It lies below 4 GiB, so its length fits.
-        ram.memory()
-            .read_exact_volatile_from(GuestAddress(self.start), &mut file.file, file.bytes as usize)
-            .map_err(|cause| file.read_error(cause))
-    }
-}
-
-/// The highest page below `limit` from which `bytes` fit, if that is not below `kernel_end`.
-fn place_initrd(kernel_end: u64, limit: u64, bytes: u64) -> Option<u64> {
-    let start = limit.checked_sub(bytes)? / PAGE_BYTES * PAGE_BYTES;
-    (start >= kernel_end).then_some(start)
-}
-
-fn check_cmdline(cmdline: &str, header: &setup_header) -> Result<(), BootError> {
-    if let Some(position) = cmdline.bytes().position(|byte| byte == 0) {
-        return Err(BootError::CmdlineNul { position });
-    }
-    let limit = u64::from(header.cmdline_size).min(layout::CMDLINE_BYTES - 1) as usize;
-    if cmdline.len() > limit {
-        return Err(BootError::CmdlineTooLong { bytes: cmdline.len(), limit });
-    }
-    Ok(())
-}
-
-fn write_cmdline(ram: &GuestRam, cmdline: &str) -> Result<(), BootError> {
-    let bytes = [cmdline.as_bytes(), &[0]].concat();
-    ram.memory()
-        .write_slice(&bytes, GuestAddress(layout::CMDLINE))
-        .map_err(|cause| BootError::GuestWrite { what: "the command line", cause })
 }

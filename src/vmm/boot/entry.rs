@@ -1,5 +1,6 @@
-//! The processor state of the 64-bit entry point: descriptors, page tables, registers.
+//! The processor state at a kernel's entry point: descriptors, page tables, registers.
 //!
+//! [`long_mode`] is for the 64-bit entry point of Linux, [`protected_mode`] for the 32-bit ones of PVH and multiboot.
 //! Follows Linux's Documentation/arch/x86/boot.rst, section "64-bit Boot Protocol": long mode with paging, flat `CS`
 //! 0x10 and data segments 0x18, interrupts off, `RSI` pointing at the zero page. Descriptor and table formats are those
 //! of the Intel SDM vol. 3A, sections "Segment Descriptors" and "4-Level Paging and 5-Level Paging". `TR` and `LDTR`
@@ -14,6 +15,10 @@ use super::layout;
 #[cfg(test)]
 mod tests;
 
+/// Bytes of the GDT: four descriptors, the first two of them null.
+pub const GDT_BYTES: u64 = 4 * 8;
+/// Limit of a TSS without I/O map, as PVH asks for it.
+const TSS_LIMIT: u32 = 0x67;
 const CODE_SELECTOR: u16 = 0x10;
 const DATA_SELECTOR: u16 = 0x18;
 
@@ -75,11 +80,11 @@ impl Segment {
         }
     }
 
-    const fn system(kind: u8) -> Self {
+    const fn system(kind: u8, limit: u32) -> Self {
         Self {
             selector: 0,
             base: 0,
-            limit: 0xffff,
+            limit,
             kind,
             code_or_data: false,
             dpl: 0,
@@ -121,19 +126,23 @@ pub struct DescriptorTable {
 pub struct BootState {
     /// Instruction pointer: the entry point.
     pub rip: u64,
-    /// Address of the zero page.
+    /// The multiboot loader's signature.
+    pub rax: u64,
+    /// Address of the start information of PVH or multiboot.
+    pub rbx: u64,
+    /// Address of Linux's zero page.
     pub rsi: u64,
-    /// Stack pointer; the protocol asks for none, but an early NMI should not write over the boot structures.
+    /// Stack pointer; no protocol asks for one, but an early NMI should not write over the boot structures.
     pub rsp: u64,
     /// Flags: interrupts off.
     pub rflags: u64,
     /// Control register 0.
     pub cr0: u64,
-    /// Control register 3: the top page table.
+    /// Control register 3: the top page table, in long mode.
     pub cr3: u64,
     /// Control register 4.
     pub cr4: u64,
-    /// Extended feature enables: long mode enabled and active.
+    /// Extended feature enables.
     pub efer: u64,
     /// Code segment.
     pub cs: Segment,
@@ -149,30 +158,54 @@ pub struct BootState {
     pub idt: DescriptorTable,
 }
 
-/// Writes the GDT and page tables, and gives the register contents to enter the kernel at `entry` with.
-pub fn set_up(memory: &GuestMemoryMmap, entry: u64) -> Result<BootState, BootError> {
-    let code = Segment::flat(CODE_SELECTOR, 0xb, true);
-    let data = Segment::flat(DATA_SELECTOR, 0x3, false);
-    let gdt = [0, 0, code.descriptor(), data.descriptor()];
-    write_qwords(memory, "the GDT", layout::GDT, gdt.into_iter())?;
+/// Writes the GDT and page tables, and gives the register contents to enter the 64-bit kernel at `entry` with, its zero
+/// page at [`layout::ZERO_PAGE`].
+pub fn long_mode(memory: &GuestMemoryMmap, entry: u64) -> Result<BootState, BootError> {
     write_page_tables(memory)?;
+    let state = protected_mode(memory, entry, layout::GDT)?;
+    let cs = Segment::flat(CODE_SELECTOR, 0xb, true);
+    write_gdt(memory, layout::GDT, &cs, &state.data)?;
     Ok(BootState {
-        rip: entry,
         rsi: layout::ZERO_PAGE,
         rsp: layout::STACK_TOP,
-        rflags: RFLAGS_FIXED,
         cr0: CR0_PE | CR0_ET | CR0_NE | CR0_PG,
         cr3: layout::PAGE_TABLES,
         cr4: CR4_PAE,
         efer: EFER_LME | EFER_LMA,
-        cs: code,
+        cs,
+        ..state
+    })
+}
+
+/// Writes a GDT at `gdt` and gives the register contents to enter the kernel at `entry` with in 32-bit protected mode,
+/// without paging.
+pub fn protected_mode(memory: &GuestMemoryMmap, entry: u64, gdt: u64) -> Result<BootState, BootError> {
+    let cs = Segment::flat(CODE_SELECTOR, 0xb, false);
+    let data = Segment::flat(DATA_SELECTOR, 0x3, false);
+    write_gdt(memory, gdt, &cs, &data)?;
+    Ok(BootState {
+        rip: entry,
+        rax: 0,
+        rbx: 0,
+        rsi: 0,
+        rsp: 0,
+        rflags: RFLAGS_FIXED,
+        cr0: CR0_PE | CR0_ET,
+        cr3: 0,
+        cr4: 0,
+        efer: 0,
+        cs,
         data,
-        // A busy 64-bit TSS and an LDT: long mode is not entered without a valid TR.
-        tr: Segment::system(0xb),
-        ldt: Segment::system(0x2),
-        gdt: DescriptorTable { base: layout::GDT, limit: (gdt.len() * 8 - 1) as u16 },
+        // A busy 32-bit or 64-bit TSS and an LDT: long mode is not entered without a valid TR.
+        tr: Segment::system(0xb, TSS_LIMIT),
+        ldt: Segment::system(0x2, 0xffff),
+        gdt: DescriptorTable { base: gdt, limit: (GDT_BYTES - 1) as u16 },
         idt: DescriptorTable { base: 0, limit: 0 },
     })
+}
+
+fn write_gdt(memory: &GuestMemoryMmap, at: u64, code: &Segment, data: &Segment) -> Result<(), BootError> {
+    write_qwords(memory, "the GDT", at, [0, 0, code.descriptor(), data.descriptor()].into_iter())
 }
 
 /// Maps the first 4 GiB one to one with 2 MiB pages.

@@ -22,6 +22,8 @@ pub enum InputKind {
     Kernel,
     /// The initial RAM disk.
     Initrd,
+    /// A further module.
+    Module,
 }
 
 impl fmt::Display for InputKind {
@@ -29,6 +31,7 @@ impl fmt::Display for InputKind {
         f.write_str(match self {
             Self::Kernel => "kernel",
             Self::Initrd => "initrd",
+            Self::Module => "module",
         })
     }
 }
@@ -129,13 +132,24 @@ pub enum BootError {
         /// What the host or the loader said.
         cause: String,
     },
-    /// The kernel is no bzImage we can start.
+    /// The file begins like none of the formats we know.
     #[error(
-        "kernel {path:?} is no bootable bzImage: at offset {offset:#x} found {found}, expected {expected}; {remedy}"
+        "kernel {path:?} is in no format known here; give a bzImage (a distribution's vmlinuz), an ELF file with a PVH \
+             note, a Linux vmlinux, or a multiboot image"
     )]
-    NotBzImage {
+    UnknownFormat {
         /// The kernel's name as given.
         path: PathBuf,
+    },
+    /// The kernel is no image of its format that we can start.
+    #[error(
+        "kernel {path:?} is no bootable {format}: at offset {offset:#x} found {found}, expected {expected}; {remedy}"
+    )]
+    BadImage {
+        /// The kernel's name as given.
+        path: PathBuf,
+        /// What its beginning says it is.
+        format: &'static str,
         /// The offset in the file that was looked at.
         offset: u64,
         /// What is there.
@@ -171,12 +185,14 @@ pub enum BootError {
         /// Guest memory in bytes.
         memory: u64,
     },
-    /// The memory cannot hold the initrd beside the kernel.
-    #[error("initrd {path:?} ({bytes} bytes) does not fit between the kernel, which needs memory up to {kernel_end:#x}, \
+    /// The memory cannot hold the initrd, or a module, beside the kernel.
+    #[error("{what} {path:?} ({bytes} bytes) does not fit between the kernel, which needs memory up to {kernel_end:#x}, \
              and {limit:#x}, the end of the memory this kernel can take it from; {}",
-            initrd_remedy(*bytes, *kernel_end, *max_end))]
-    InitrdTooLarge {
-        /// The initrd's name as given.
+            module_remedy(*what, *bytes, *kernel_end, *max_end))]
+    ModuleTooLarge {
+        /// Which file.
+        what: InputKind,
+        /// Its name as given.
         path: PathBuf,
         /// Bytes in the file.
         bytes: u64,
@@ -186,6 +202,28 @@ pub enum BootError {
         limit: u64,
         /// That end if there were all the memory one could want.
         max_end: u64,
+    },
+    /// A Linux kernel takes an initrd and nothing else.
+    #[error("a Linux kernel takes no modules beside its initrd; leave out --module, or put the files into the initrd")]
+    ModulesForLinux,
+    /// There is no room for the list of modules.
+    #[error("there is room for a list of {limit} modules, and there are {count}; give fewer --module")]
+    TooManyModules {
+        /// How many there are, the initrd included.
+        count: usize,
+        /// The most.
+        limit: usize,
+    },
+    /// The image leaves no room for what multiboot tells it.
+    #[error(
+        "there is no room beside the image for {bytes} bytes of multiboot information (command line, list of {modules} \
+             modules); give fewer --module or a larger --memory"
+    )]
+    NoRoomForInfo {
+        /// Its size in bytes.
+        bytes: u64,
+        /// How many modules there are.
+        modules: usize,
     },
     /// The command line is longer than the kernel takes.
     #[error("kernel command line is {bytes} bytes long, this kernel takes at most {limit}; give a shorter --cmdline")]
@@ -244,11 +282,11 @@ fn open_remedy(cause: &io::Error) -> &'static str {
     }
 }
 
-fn initrd_remedy(bytes: u64, kernel_end: u64, max_end: u64) -> String {
+fn module_remedy(what: InputKind, bytes: u64, kernel_end: u64, max_end: u64) -> String {
     match kernel_end.checked_next_multiple_of(memory::PAGE_BYTES).and_then(|end| end.checked_add(bytes)) {
         Some(end) if end.next_multiple_of(memory::PAGE_BYTES) <= max_end => {
             format!("use a larger --memory, {} or more", Size(end.next_multiple_of(1 << 20)))
         }
-        _ => "no --memory is enough, use a smaller initrd".to_owned(),
+        _ => format!("no --memory is enough, use a smaller {what}"),
     }
 }

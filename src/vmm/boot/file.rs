@@ -1,9 +1,13 @@
 //! Opening an input file, with the reasons why not.
 
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use vm_memory::{Bytes, GuestAddress};
+
 use super::error::{BootError, InputKind};
+use crate::memory::GuestRam;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +42,33 @@ impl InputFile {
             return Err(BootError::Empty { what, path: owned() });
         }
         Ok(Self { what, path: owned(), file, bytes })
+    }
+
+    /// The bytes from `offset` on, as many as there are but not more than `most`.
+    pub fn read_at(&mut self, offset: u64, most: usize) -> Result<Vec<u8>, BootError> {
+        let mut bytes = Vec::new();
+        if offset >= self.bytes {
+            return Ok(bytes);
+        }
+        let read = self.file.seek(SeekFrom::Start(offset)).and_then(|_| {
+            let mut part = (&mut self.file).take(most as u64);
+            part.read_to_end(&mut bytes)
+        });
+        read.map(|_| bytes).map_err(|cause| self.read_error(cause))
+    }
+
+    /// Copies `len` bytes from `offset` on to guest memory at `address`, where they were found to fit.
+    pub fn copy_to(&mut self, ram: &GuestRam, offset: u64, len: u64, address: u64) -> Result<(), BootError> {
+        self.file.seek(SeekFrom::Start(offset)).map_err(|cause| self.read_error(cause))?;
+        // It lies below 4 GiB, so its length fits.
+        ram.memory()
+            .read_exact_volatile_from(GuestAddress(address), &mut self.file, len as usize)
+            .map_err(|cause| self.read_error(cause))
+    }
+
+    /// Which file this is.
+    pub fn what(&self) -> InputKind {
+        self.what
     }
 
     /// The name as given.

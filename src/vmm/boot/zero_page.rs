@@ -4,11 +4,11 @@
 //! kernel's real-mode code reads (video mode, heap end) stays as the image has it: that code does not run.
 
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 use x86::platform;
 
 use super::error::BootError;
-use super::layout;
+use super::{ONE_MIB, layout};
 use crate::memory::{GuestRam, VIDEO_HOLE};
 
 #[cfg(test)]
@@ -16,7 +16,6 @@ mod tests;
 
 /// `type_of_loader` of a loader without an assigned number.
 const LOADER_UNDEFINED: u8 = 0xff;
-const ONE_MIB: u64 = 1 << 20;
 
 /// BIOS data area: segment of the EBDA (word).
 const BDA_EBDA_SEGMENT: u64 = 0x40e;
@@ -46,13 +45,13 @@ pub struct E820Entry {
 
 /// The memory map of `ram`, ascending and without overlaps.
 ///
-/// The ACPI tables' range is reserved rather than reclaimable: the FACS lies in it as well.
+/// The range of the ACPI and MP tables is reserved rather than reclaimable: the FACS lies in it as well.
 pub fn e820_map(ram: &GuestRam) -> Vec<E820Entry> {
     let entry = |start, end, kind| E820Entry { start, end, kind };
     let mut map = vec![
         entry(0, layout::EBDA, E820Type::Ram),
         entry(layout::EBDA, VIDEO_HOLE.start, E820Type::Reserved),
-        entry(layout::ACPI.start, layout::ACPI.end, E820Type::Reserved),
+        entry(layout::ACPI.start, layout::MP.end, E820Type::Reserved),
         entry(ONE_MIB, ram.low_end(), E820Type::Ram),
     ];
     if ram.high_bytes() > 0 {
@@ -90,13 +89,16 @@ pub fn write(ram: &GuestRam, header: &setup_header, placement: &Placement) -> Re
     params.e820_table = table;
     let write_error = |cause| BootError::GuestWrite { what: "the zero page", cause };
     ram.memory().write_obj(params, GuestAddress(layout::ZERO_PAGE)).map_err(write_error)?;
-    write_bios_data(ram.memory()).map_err(|cause| BootError::GuestWrite { what: "the BIOS data area", cause })
+    write_bios_data(ram)
 }
 
-/// Kernels find the end of conventional memory here, and distrust the area when it is all zero.
-fn write_bios_data(memory: &GuestMemoryMmap) -> Result<(), vm_memory::GuestMemoryError> {
+/// Writes the two words: kernels find the end of conventional memory here, and distrust the area when it is all zero.
+pub fn write_bios_data(ram: &GuestRam) -> Result<(), BootError> {
     let ebda_kib = (VIDEO_HOLE.start - layout::EBDA) >> 10;
-    memory.write_obj((layout::EBDA >> 4) as u16, GuestAddress(BDA_EBDA_SEGMENT))?;
-    memory.write_obj((layout::EBDA >> 10) as u16, GuestAddress(BDA_BASE_MEMORY_KIB))?;
-    memory.write_obj(ebda_kib as u8, GuestAddress(layout::EBDA))
+    let memory = ram.memory();
+    memory
+        .write_obj((layout::EBDA >> 4) as u16, GuestAddress(BDA_EBDA_SEGMENT))
+        .and_then(|()| memory.write_obj((layout::EBDA >> 10) as u16, GuestAddress(BDA_BASE_MEMORY_KIB)))
+        .and_then(|()| memory.write_obj(ebda_kib as u8, GuestAddress(layout::EBDA)))
+        .map_err(|cause| BootError::GuestWrite { what: "the BIOS data area", cause })
 }

@@ -2,13 +2,24 @@
 
 use std::fs;
 use std::io::{PipeReader, PipeWriter, pipe};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use devices::{BusDevice, Later};
+use devices::virtio::console::Console as VirtioConsole;
+use devices::virtio::{Common, Device, Memory, Serve};
+use devices::{BusDevice, Later, Serial};
 use irqchip::line::{LineTarget, Wire};
-use sys::terminal::reopen;
+use parking_lot::Mutex;
+use sys::terminal::{Direction, Stream, reopen};
+use vm_memory::GuestAddress;
 
 use super::*;
+use crate::interrupts::Processors;
 
 const DATA: u64 = 0;
 const MCR: u64 = 4;
@@ -26,6 +37,11 @@ impl Later for Nobody {
 
 fn port() -> Arc<Mutex<Serial>> {
     Arc::new(Mutex::new(Serial::new(Wire::new(4, Arc::new(Nobody)).holder(), Arc::new(Nobody))))
+}
+
+/// `serial` in a machine without vCPUs.
+fn port_of(serial: &Arc<Mutex<Serial>>) -> Port {
+    Port::new(Arc::clone(serial), Processors::new(Arc::new([])))
 }
 
 /// A console and everything round it.
@@ -50,7 +66,9 @@ fn setup(keys: bool) -> Setup {
     let serial = port();
     let input = non_blocking(input, Direction::Input);
     let output = non_blocking(output, Direction::Output);
-    let console = Console::new(Arc::clone(&serial), input, output, keys);
+    let (input, output) = (Some(Side::new(input)), Some(Side::new(output)));
+    let opened = Opened { input, output, keys, screen: true, ..Opened::nothing() };
+    let console = Console::new(port_of(&serial), opened);
     let screen = PipeReader::from(OwnedFd::from(non_blocking(screen, Direction::Input)));
     let keyboard = PipeWriter::from(OwnedFd::from(non_blocking(keyboard, Direction::Output)));
     Setup { serial, console, keyboard, screen }
@@ -99,26 +117,102 @@ fn seen(screen: &mut PipeReader, limit: usize) -> Vec<u8> {
     bytes
 }
 
-fn watched(console: &mut Console) -> Vec<(bool, bool)> {
-    console.watch_changes().into_iter().map(|change| (change.output, change.watch)).collect()
+fn watched(console: &mut Console) -> Vec<(Place, bool)> {
+    console.watch_changes().into_iter().map(|change| (change.place, change.to.is_some())).collect()
 }
 
-const INPUT: bool = false;
-const OUTPUT: bool = true;
+const INPUT: Place = Place::Input;
+const OUTPUT: Place = Place::Output;
+
+/// As the main loop reads, with a monitor that echoes its commands.
+fn press(console: &mut Console) -> bool {
+    let quit = console.read_input(&mut |line| Reply { text: format!("<{line}>\n"), then: Then::Stay });
+    console.feed();
+    quit
+}
 
 #[test]
 fn keys_of_ours_do_not_reach_the_guest() {
     let mut t = setup(true);
     guest_listens(&t.serial);
     t.keyboard.write_all(b"a\x01\x01b\x01zc\x01hd\x01").expect("room in the pipe");
-    assert!(!t.console.read_input());
+    assert!(!press(&mut t.console));
     assert_eq!(guest_reads(&t.serial), b"a\x01bcd");
     t.keyboard.write_all(b"\x01e").expect("room in the pipe");
-    assert!(!t.console.read_input());
+    assert!(!press(&mut t.console));
     assert_eq!(guest_reads(&t.serial), b"\x01e", "the two keys may come in two reads");
     t.keyboard.write_all(b"f\x01x").expect("room in the pipe");
-    assert!(t.console.read_input(), "quit");
+    assert!(press(&mut t.console), "quit");
     assert_eq!(guest_reads(&t.serial), b"f");
+}
+
+#[test]
+fn the_monitor_takes_lines_while_output_waits() {
+    let mut t = setup(true);
+    guest_listens(&t.serial);
+    assert!(guest_sends(&t.serial, b'1'));
+    t.keyboard.write_all(b"a\x01c").expect("room in the pipe");
+    assert!(!press(&mut t.console));
+    assert!(!t.console.serve());
+    let greeting = format!("{GREETING}{PROMPT}");
+    assert_eq!(seen(&mut t.screen, 1000), greeting.as_bytes());
+    assert!(guest_sends(&t.serial, b'2'));
+    // Rubbed out, an arrow key, and Ctrl-A in the middle of a line.
+    t.keyboard.write_all(b"irx\x7f\x1b[Aq 1\x01\x01\rx\x15\r").expect("room in the pipe");
+    assert!(!press(&mut t.console));
+    assert!(!t.console.serve());
+    let shown = "irx\x08 \x08q 1\n<irq 1>\n(tophalf) x\x08 \x08\n<>\n(tophalf) ";
+    assert_eq!(String::from_utf8(seen(&mut t.screen, 1000)).expect("text"), shown);
+    assert_eq!(t.serial.lock().output_len(), 0, "the guest is not held up");
+    t.keyboard.write_all(b"\x01cb").expect("room in the pipe");
+    assert!(!press(&mut t.console));
+    assert!(!t.console.serve());
+    assert_eq!(seen(&mut t.screen, 1000), b"\n12");
+    assert_eq!(guest_reads(&t.serial), b"ab", "what is typed before and after is the guest's");
+}
+
+/// Output beyond what we hold waits in the port, whose transmitter is busy then.
+#[test]
+fn nothing_is_lost_behind_the_monitor() {
+    let mut t = setup(true);
+    t.keyboard.write_all(b"\x01c").expect("room in the pipe");
+    assert!(!press(&mut t.console));
+    let mut sent = 0_u32;
+    loop {
+        let before = sent;
+        while guest_sends(&t.serial, sent as u8) {
+            sent += 1;
+        }
+        while t.console.serve() {}
+        if sent == before {
+            break;
+        }
+    }
+    assert!(sent as usize > OUTPUT_HELD && t.console.waiting.len() == OUTPUT_HELD);
+    // The machine stops meanwhile.
+    t.console.finish();
+    let mut shown = Vec::new();
+    while t.console.has_output() {
+        while t.console.serve() {}
+        shown.extend(seen(&mut t.screen, 1 << 16));
+    }
+    shown.extend(seen(&mut t.screen, 1 << 16));
+    let greeting = GREETING.len() + PROMPT.len();
+    assert!(shown[greeting..].iter().copied().eq((0..sent).map(|i| i as u8)), "{} of {sent}", shown.len());
+    assert_eq!(t.serial.lock().dropped_output(), 0);
+}
+
+/// A guest that reads nothing must not keep the user from quitting.
+#[test]
+fn our_keys_work_however_much_is_typed_ahead() {
+    let mut t = setup(true);
+    for _ in 0..TYPED_HELD / CHUNK + 10 {
+        t.keyboard.write_all(&[b'x'; CHUNK]).expect("room in the pipe");
+        assert!(!press(&mut t.console));
+    }
+    assert_eq!(t.console.held.len(), TYPED_HELD);
+    t.keyboard.write_all(b"\x01x").expect("room in the pipe");
+    assert!(press(&mut t.console));
 }
 
 #[test]
@@ -126,7 +220,7 @@ fn a_pipe_has_no_keys_of_ours() {
     let mut t = setup(false);
     guest_listens(&t.serial);
     t.keyboard.write_all(b"\x01x\x01\x01").expect("room in the pipe");
-    assert!(!t.console.read_input());
+    assert!(!press(&mut t.console));
     assert_eq!(guest_reads(&t.serial), b"\x01x\x01\x01");
 }
 
@@ -161,7 +255,7 @@ fn output_survives_a_screen_that_is_slow() {
 #[test]
 fn a_flood_leaves_the_main_loop_its_other_work() {
     let mut t = setup(false);
-    t.console.output.file = File::options().write(true).open("/dev/null").expect("/dev/null");
+    t.console.output = Some(Side::new(File::options().write(true).open("/dev/null").expect("/dev/null")));
     let mut count = 0;
     while guest_sends(&t.serial, b'x') {
         count += 1;
@@ -185,10 +279,10 @@ fn input_waits_for_a_guest_that_does_not_read() {
         let (now, later) = left.split_at(CHUNK);
         t.keyboard.write_all(now).expect("room in the pipe");
         left = later;
-        assert!(!t.console.read_input());
+        assert!(!press(&mut t.console));
     }
     assert_eq!(typed.len() - left.len(), INPUT_HELD, "no more is read than is held");
-    assert!(!t.console.read_input());
+    assert!(!press(&mut t.console));
     assert_eq!(t.console.held.len(), INPUT_HELD);
 
     guest_listens(&t.serial);
@@ -200,7 +294,7 @@ fn input_waits_for_a_guest_that_does_not_read() {
             left = later;
         }
         assert!(!t.console.serve());
-        assert!(!t.console.read_input());
+        assert!(!press(&mut t.console));
         let more = guest_reads(&t.serial);
         assert!(!more.is_empty(), "something always moves");
         read.extend(more);
@@ -230,8 +324,8 @@ fn the_end_of_the_input_is_not_the_end_of_the_output() {
     t.keyboard.write_all(b"last").expect("room in the pipe");
     drop(t.keyboard);
     assert_eq!(watched(&mut t.console), [(INPUT, true)]);
-    assert!(!t.console.read_input());
-    assert!(!t.console.read_input());
+    assert!(!press(&mut t.console));
+    assert!(!press(&mut t.console));
     assert_eq!(watched(&mut t.console), [(INPUT, false)], "or the main loop would spin on it");
     assert_eq!(guest_reads(&t.serial), b"last");
     assert!(guest_sends(&t.serial, b'!'));
@@ -245,7 +339,7 @@ fn a_file_is_read_as_fast_as_the_guest_takes_it() {
     let path = std::env::temp_dir().join(format!("tophalf-console-{}", std::process::id()));
     fs::write(&path, &typed).expect("a temporary file");
     let mut t = setup(false);
-    t.console.input.file = File::open(&path).expect("the file just written");
+    t.console.input = Some(Side::new(File::open(&path).expect("the file just written")));
     fs::remove_file(&path).expect("the file just written");
     assert_eq!(watched(&mut t.console), [(INPUT, true)]);
     t.console.cannot_watch(INPUT);
@@ -263,7 +357,7 @@ fn a_file_is_read_as_fast_as_the_guest_takes_it() {
     }
     assert!(read == typed);
     assert!(!t.console.serve());
-    assert!(t.console.input.ended);
+    assert!(t.console.input.is_none());
 }
 
 /// The main loop of the rebooted machine is a new one. It went on as if the old one's watches were still there, so
@@ -273,9 +367,9 @@ fn a_rebooted_machine_has_its_keyboard_watched_again() {
     let mut t = setup(false);
     assert_eq!(watched(&mut t.console), [(INPUT, true)]);
     t.keyboard.write_all(b"typed ahead").expect("room in the pipe");
-    assert!(!t.console.read_input());
+    assert!(!press(&mut t.console));
     let serial = port();
-    t.console.attach(Arc::clone(&serial));
+    t.console.attach(port_of(&serial));
     assert_eq!(watched(&mut t.console), [(INPUT, true)]);
     guest_listens(&serial);
     assert!(!t.console.serve());
@@ -283,4 +377,162 @@ fn a_rebooted_machine_has_its_keyboard_watched_again() {
     assert!(guest_sends(&serial, b'!'));
     assert!(!t.console.serve());
     assert_eq!(seen(&mut t.screen, 10), b"!");
+}
+
+/// A console that listens at a socket, and its first client.
+fn with_client() -> (Arc<Mutex<Serial>>, Console, PathBuf, UnixStream) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("tophalf-console-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    let opened = SerialTarget::Socket(path.clone()).open().expect("a socket");
+    let serial = port();
+    let mut console = Console::new(port_of(&serial), opened);
+    let client = UnixStream::connect(&path).expect("somebody listens");
+    console.arrive();
+    (serial, console, path, client)
+}
+
+/// The next client is heard.
+fn next_is_let_in(console: &mut Console, serial: &Mutex<Serial>, path: &Path) {
+    assert!(watched(console).contains(&(Place::Arrival, true)), "somebody may come");
+    let mut next = UnixStream::connect(path).expect("somebody listens");
+    console.arrive();
+    while console.serve() {}
+    assert!(guest_sends(serial, b'!'));
+    while console.serve() {}
+    let mut byte = [0];
+    next.read_exact(&mut byte).expect("it is there");
+    next.set_nonblocking(true).expect("a socket");
+    while byte != *b"!" {
+        next.read_exact(&mut byte).expect("it is there");
+    }
+}
+
+/// It kept everybody else out: nothing was watched that would have told.
+#[test]
+fn a_client_that_sent_too_much_and_left_makes_room() {
+    let (serial, mut console, path, mut client) = with_client();
+    client.set_nonblocking(true).expect("a socket");
+    let mut sent = 0_usize;
+    while let Ok(count) = client.write(&[b'x'; CHUNK]) {
+        sent += count;
+        assert!(!press(&mut console));
+    }
+    assert_eq!(console.held.len(), INPUT_HELD);
+    assert!(sent > INPUT_HELD);
+    let input = console.input.as_ref().expect("a client").file.as_raw_fd();
+    let changes = console.watch_changes();
+    let change = changes.iter().find(|change| change.place == INPUT).expect("it was not watched before");
+    assert_eq!((change.fd, change.to), (input, Some(Interest::HangUp)));
+    drop(client);
+    assert!(!press(&mut console), "no reads are wanted");
+    assert!(!console.serve());
+    assert_eq!(console.held.len(), sent, "all of it is for the guest");
+    next_is_let_in(&mut console, &serial, &path);
+}
+
+/// The end is first noticed by a write.
+#[test]
+fn a_client_that_can_not_be_written_to_makes_room() {
+    let (serial, mut console, path, mut client) = with_client();
+    client.write_all(b"last").expect("somebody listens");
+    drop(client);
+    assert!(guest_sends(&serial, b'?'));
+    while console.serve() {}
+    assert!(console.input.is_none() && console.output.is_none());
+    guest_listens(&serial);
+    assert!(!console.serve());
+    assert_eq!(guest_reads(&serial), b"last");
+    next_is_let_in(&mut console, &serial, &path);
+}
+
+/// A virtio console without a transport.
+struct Bare(Mutex<(VirtioConsole, Common)>);
+
+impl Serve<VirtioConsole> for Bare {
+    fn serve(&self, work: &mut dyn FnMut(&mut VirtioConsole, &mut Common)) {
+        let (console, common) = &mut *self.0.lock();
+        work(console, common);
+    }
+}
+
+impl Bare {
+    fn new() -> Arc<Self> {
+        let memory = Memory::from_ranges(&[(GuestAddress(0), 0x1000)]).expect("memory");
+        let console = VirtioConsole::new(vec![None]);
+        let common = Common::new(&console, memory);
+        Arc::new(Self(Mutex::new((console, common))))
+    }
+
+    fn port(self: &Arc<Self>) -> Port {
+        Port::of_virtio(Arc::clone(self) as _, 0)
+    }
+
+    /// The size that its configuration has: columns, rows.
+    fn size(&self) -> (u8, u8) {
+        let mut config = [0; 4];
+        self.0.lock().0.read_config(0, &mut config);
+        (config[0], config[2])
+    }
+}
+
+fn stty(terminal: &File, rows: u8, columns: u8) {
+    let size = ["rows", &rows.to_string(), "columns", &columns.to_string()].map(str::to_owned);
+    let terminal = terminal.try_clone().expect("a descriptor");
+    assert!(Command::new("stty").args(size).stdin(terminal).status().is_ok_and(|status| status.success()));
+}
+
+/// The other side of a console on a pseudo-terminal is opened.
+fn opened(path: &str) -> File {
+    File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).expect("its other side")
+}
+
+#[test]
+fn the_size_of_a_pseudo_terminal_is_told_when_somebody_comes_goes_or_types() {
+    let device = Bare::new();
+    let mut path = String::new();
+    let announce = |line: &str| path = line.split(' ').next_back().unwrap_or_default().to_owned();
+    let mut console = Console::open(&SerialTarget::Pty, "the port", device.port(), announce).expect("a terminal");
+    assert_eq!(device.size(), (0, 0));
+    console.arrive();
+    stty(&opened(&path), 43, 132);
+    assert_eq!(device.size(), (0, 0), "nothing is looked at without an event");
+    console.arrive();
+    assert_eq!(device.size(), (132, 43));
+
+    let mut client = opened(&path);
+    console.arrive();
+    stty(&client, 24, 80);
+    client.write_all(b"k").expect("room");
+    assert!(!press(&mut console));
+    assert_eq!(device.size(), (80, 24));
+    drop(client);
+    console.arrive();
+    assert_eq!(device.size(), (80, 24), "as it was last");
+
+    // The machine resets: its device is another.
+    console.detach();
+    stty(&opened(&path), 50, 100);
+    let next = Bare::new();
+    console.attach(next.port());
+    assert_eq!((next.size(), device.size()), ((100, 50), (80, 24)));
+}
+
+#[test]
+fn the_size_of_the_screen_is_told_when_it_is_asked_for() {
+    let pty = sys::pty::Pty::open().expect("a pseudo-terminal");
+    let screen = opened(&pty.path().to_string_lossy());
+    let device = Bare::new();
+    let mut console = Console::on_files(device.port(), screen.try_clone().expect("a descriptor"), screen);
+    stty(pty.master(), 43, 132);
+    console.tell_size();
+    assert_eq!(device.size(), (132, 43));
+    // What is no terminal has no size, nor has a file that the user does not see.
+    stty(pty.master(), 24, 80);
+    console.screen = false;
+    console.tell_size();
+    assert_eq!(device.size(), (132, 43));
+    let mut t = setup(false);
+    t.console.attach(device.port());
+    assert_eq!(device.size(), (132, 43));
 }

@@ -2,36 +2,37 @@
 
 use std::sync::Arc;
 
+use irqchip::bus::ApicBus;
 use irqchip::pic::PicPort;
 use x86::{Nanos, platform};
 
-use super::Interrupts;
+use super::{Interrupts, LocalApics};
 use crate::io_bus::Handler;
 
 /// One 8259A's two ports.
-pub struct PicPorts {
-    interrupts: Arc<Interrupts>,
+pub struct PicPorts<A = ApicBus> {
+    interrupts: Arc<Interrupts<A>>,
     base: u16,
 }
 
-impl PicPorts {
+impl<A: LocalApics> PicPorts<A> {
     /// The ports of the master or the slave, by its base port.
-    pub fn new(interrupts: Arc<Interrupts>, base: u16) -> Self {
+    pub fn new(interrupts: Arc<Interrupts<A>>, base: u16) -> Self {
         Self { interrupts, base }
     }
 }
 
 /// The two ELCR ports.
-pub struct PicElcr(pub Arc<Interrupts>);
+pub struct PicElcr<A = ApicBus>(pub Arc<Interrupts<A>>);
 
 /// Byte-wide ports: a wider access is one byte access per port.
-fn read_ports(interrupts: &Interrupts, base: u16, offset: u64, data: &mut [u8]) {
+fn read_ports<A: LocalApics>(interrupts: &Interrupts<A>, base: u16, offset: u64, data: &mut [u8]) {
     for (port, byte) in (base.saturating_add(offset as u16)..).zip(data) {
-        *byte = PicPort::from_io(port).map_or(0xff, |port| interrupts.with_pic(|pic| pic.read(port)));
+        *byte = PicPort::from_io(port).map_or(0xff, |port| interrupts.read_pic(port));
     }
 }
 
-fn write_ports(interrupts: &Interrupts, base: u16, offset: u64, data: &[u8]) {
+fn write_ports<A: LocalApics>(interrupts: &Interrupts<A>, base: u16, offset: u64, data: &[u8]) {
     for (port, &byte) in (base.saturating_add(offset as u16)..).zip(data) {
         if let Some(port) = PicPort::from_io(port) {
             interrupts.with_pic(|pic| pic.write(port, byte));
@@ -39,7 +40,7 @@ fn write_ports(interrupts: &Interrupts, base: u16, offset: u64, data: &[u8]) {
     }
 }
 
-impl Handler for PicPorts {
+impl<A: LocalApics> Handler for PicPorts<A> {
     fn read(&self, _now: Nanos, offset: u64, data: &mut [u8]) {
         read_ports(&self.interrupts, self.base, offset, data);
     }
@@ -49,7 +50,7 @@ impl Handler for PicPorts {
     }
 }
 
-impl Handler for PicElcr {
+impl<A: LocalApics> Handler for PicElcr<A> {
     fn read(&self, _now: Nanos, offset: u64, data: &mut [u8]) {
         read_ports(&self.0, platform::PIC_ELCR, offset, data);
     }
@@ -60,9 +61,9 @@ impl Handler for PicElcr {
 }
 
 /// The I/O APIC's register window.
-pub struct IoApicWindow(pub Arc<Interrupts>);
+pub struct IoApicWindow<A = ApicBus>(pub Arc<Interrupts<A>>);
 
-impl Handler for IoApicWindow {
+impl<A: LocalApics> Handler for IoApicWindow<A> {
     fn read(&self, _now: Nanos, offset: u64, data: &mut [u8]) {
         self.0.with_ioapic(|ioapic, _| ioapic.read(offset, data));
     }

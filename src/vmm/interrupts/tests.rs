@@ -106,7 +106,7 @@ fn the_damper_sets_the_alarm_and_the_alarm_ends_the_damping() {
     assert!(deadline >= 10_000_000, "10 ms after the last EOI");
     taken(&interrupts, 0);
     interrupts.eoi(VECTOR);
-    assert_eq!(taken(&interrupts, 0).0, [], "held back");
+    assert!(taken(&interrupts, 0).0.is_empty(), "held back");
     recorder.ring(&interrupts);
     assert_eq!(taken(&interrupts, 0).0, [VECTOR]);
     assert_eq!(recorder.armed(), None);
@@ -158,19 +158,19 @@ fn the_pics_output_drives_lint0_of_the_bsp_as_edges_and_levels() {
     assert_eq!(taken(&interrupts, 0).1.lint0, lint0(true, true));
     interrupts.set_level(5, true);
     assert_eq!(taken(&interrupts, 0).1.lint0, None, "it is high already");
-    assert_eq!(interrupts.acknowledge_pic(), Some(0x34));
+    assert_eq!(interrupts.acknowledge_pic(false), Some(0x34));
     assert_eq!(taken(&interrupts, 0).1.lint0, lint0(false, false), "IRQ 5 waits behind IRQ 4");
     PicPorts::new(Arc::clone(&interrupts), platform::PIC_MASTER).write(0, 0, &[0x20]);
     assert_eq!(taken(&interrupts, 0).1.lint0, lint0(true, true), "an EOI is a write that moves the output");
     interrupts.set_level(3, true);
-    assert_eq!(interrupts.acknowledge_pic(), Some(0x33));
+    assert_eq!(interrupts.acknowledge_pic(false), Some(0x33));
     assert_eq!(taken(&interrupts, 0).1.lint0, lint0(false, false));
     interrupts.set_level(0, true);
     interrupts.set_level(2, true);
     interrupts.set_level(1, true);
     assert_eq!(taken(&interrupts, 0).1.lint0, lint0(true, true));
-    assert_eq!(interrupts.acknowledge_pic(), Some(0x30), "GSI 2 is IRQ 0, GSI 0 no IRQ at all");
-    assert_eq!(interrupts.acknowledge_pic(), None);
+    assert_eq!(interrupts.acknowledge_pic(false), Some(0x30), "GSI 2 is IRQ 0, GSI 0 no IRQ at all");
+    assert_eq!(interrupts.acknowledge_pic(false), None);
     assert_eq!(taken(&interrupts, 1).1, Events::default(), "nobody else has the wire");
 }
 
@@ -187,9 +187,9 @@ fn more_behind_an_acknowledge_is_a_new_rise() {
     interrupts.set_level(4, true);
     interrupts.set_level(5, true);
     taken(&interrupts, 0);
-    assert_eq!(interrupts.acknowledge_pic(), Some(0x34));
+    assert_eq!(interrupts.acknowledge_pic(false), Some(0x34));
     assert_eq!(taken(&interrupts, 0).1.lint0, Some(Lint0 { level: true, rose: true }));
-    assert_eq!(interrupts.acknowledge_pic(), Some(0x35));
+    assert_eq!(interrupts.acknowledge_pic(false), Some(0x35));
     assert_eq!(taken(&interrupts, 0).1.lint0, Some(Lint0 { level: false, rose: false }));
 }
 
@@ -198,7 +198,7 @@ fn a_new_address_has_the_io_apic_try_again() {
     let interrupts = interrupts(1);
     route(&interrupts, 10, level(VECTOR, 3));
     interrupts.set_level(10, true);
-    assert_eq!(taken(&interrupts, 0).0, []);
+    assert!(taken(&interrupts, 0).0.is_empty());
     interrupts.readdress(0, Address { id: 3, ..apic(0).address() });
     assert_eq!(taken(&interrupts, 0).0, [VECTOR]);
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use devices::Later;
+use sys::calls::{self, Call};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// What the main loop can be asked for.
@@ -16,6 +16,12 @@ pub enum Request {
     Serial = 1,
     /// The machine has stopped.
     Stop = 2,
+    /// Softirqs of the main loop's CPU are pending.
+    Softirqs = 4,
+    /// Other descriptors of the console are to be watched.
+    Watch = 8,
+    /// The log is to say where the vCPUs are.
+    Dump = 16,
 }
 
 /// The word and the eventfd behind it; requests merge until they are taken.
@@ -33,6 +39,7 @@ impl Doorbell {
     /// Asks for `request`. Never blocks.
     pub fn ring(&self, request: Request) {
         if self.requests.fetch_or(request as u32, Ordering::AcqRel) == 0 {
+            calls::made(Call::Event);
             // Only a counter near 2^64 could refuse.
             if let Err(e) = self.event.write(1) {
                 log::error!("main loop can't be woken: {e}");
@@ -62,14 +69,5 @@ impl Requests {
     /// Whether `request` is among them.
     pub fn contains(self, request: Request) -> bool {
         self.0 & request as u32 != 0
-    }
-}
-
-/// The serial port's [`Later`].
-pub struct SerialLater(pub Arc<Doorbell>);
-
-impl Later for SerialLater {
-    fn schedule(&self) {
-        self.0.ring(Request::Serial);
     }
 }

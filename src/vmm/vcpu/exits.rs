@@ -2,16 +2,29 @@
 
 use std::sync::Arc;
 
-use irqchip::lapic::{Effect, LocalApic};
+use bottom_half::CpuOwner;
+use irqchip::lapic::{Effect, LocalApic, PvEoi};
 use irqchip::mailbox::Mailbox;
 use kvm::Exit;
 use vm_memory::GuestMemoryMmap;
+use x86::apic::reg;
 use x86::msr;
 
+use crate::bottom_halves::Inline;
 use crate::clock::Clock;
-use crate::interrupts::Interrupts;
+use crate::interrupts::{Interrupts, Processors};
 use crate::io_bus::IoBus;
+use crate::monitor::Questions;
+use crate::rest::Rest;
 use crate::stop::Stopper;
+use crate::trace::Watch;
+use crate::trace::event::{Cause, Eoi};
+use crate::wiring::Waker;
+
+use super::Counts;
+
+/// The EOI register in x2APIC mode.
+const X2APIC_EOI: u32 = msr::X2APIC_FIRST + reg::EOI / 16;
 
 /// What all vCPUs share.
 pub struct Shared {
@@ -23,10 +36,85 @@ pub struct Shared {
     pub mmio: IoBus,
     /// Guest memory.
     pub memory: GuestMemoryMmap,
-    /// PIC, I/O APIC, APIC bus.
-    pub interrupts: Arc<Interrupts>,
+    /// The vCPUs' mailboxes and threads.
+    pub processors: Arc<Processors>,
     /// How to end it.
     pub stopper: Arc<Stopper>,
+    /// Who has halted for good; `None` if nobody wants to know.
+    pub rest: Option<Rest>,
+    /// What the monitor wants to know of the vCPUs.
+    pub questions: Questions,
+    /// The devices that may wake a vCPU which rests for good.
+    pub wakers: Vec<Waker>,
+    /// What an exit has to do itself, after its answer.
+    pub inline: Vec<Arc<Inline>>,
+}
+
+impl Shared {
+    /// An exit is a top half: answers it, does what is to be done inline, and leaves the rest to the softirqs that it has
+    /// raised, which run when this returns.
+    pub fn top_half(&self, owner: &CpuOwner, answer: impl FnOnce() -> After) -> After {
+        owner.top_half(|_top| {
+            let after = answer();
+            self.run_inline();
+            after
+        })
+    }
+
+    fn run_inline(&self) {
+        self.inline.iter().for_each(|inline| inline.run());
+    }
+
+    /// Runs softirqs that others have raised on this vCPU's CPU, and its timers that are due.
+    pub fn run_deferred(&self, owner: &CpuOwner) {
+        owner.top_half(|top| owner.expire(top));
+    }
+
+    /// Answers an exit that has nothing to do with the local APIC.
+    pub fn handle(&self, exit: Exit<'_>) -> After {
+        // Kicks that the exit leads to are sent when no device's lock is held any more.
+        let _held = self.processors.hold_kicks();
+        match exit {
+            Exit::PioIn { port, size, data } => {
+                let now = self.clock.now();
+                for element in data.chunks_mut(size.into()) {
+                    self.ports.read(now, port.into(), element);
+                }
+            }
+            Exit::PioOut { port, size, data } => {
+                let now = self.clock.now();
+                for element in data.chunks(size.into()) {
+                    self.ports.write(now, port.into(), element);
+                }
+            }
+            Exit::MmioRead { addr, data } => self.mmio.read(self.clock.now(), addr, data),
+            Exit::MmioWrite { addr, data } => self.mmio.write(self.clock.now(), addr, data),
+            Exit::MsrRead { index, reply, .. } => {
+                unknown_msr("read", index);
+                reply.fault();
+            }
+            Exit::MsrWrite { index, reply, .. } => {
+                unknown_msr("write", index);
+                reply.fault();
+            }
+            Exit::Halt => return After::Halt,
+            // The loop looks for interrupts after every exit.
+            Exit::InterruptWindow | Exit::SetTpr | Exit::Interrupted | Exit::Debug { .. } => {}
+            // None of ours: the I/O APIC that it is for is KVM's, or the route an old one.
+            Exit::IoApicEoi { .. } => {}
+            Exit::Shutdown => return After::TripleFault,
+            Exit::FailEntry { reason } => return broken(format!("the processor refused its state ({reason:#x})")),
+            Exit::InternalError { suberror, data } => {
+                return broken(format!("KVM internal error {suberror}, data {data:x?}"));
+            }
+            Exit::MemoryFault { addr, size } => {
+                return broken(format!("KVM could not access {size} bytes of memory at {addr:#x}"));
+            }
+            Exit::SystemEvent { kind } => return broken(format!("unexpected KVM system event {kind}")),
+            Exit::Unknown(reason) => return broken(format!("unexpected KVM exit {reason}")),
+        }
+        After::Nothing
+    }
 }
 
 /// What is left to do with KVM's vCPU after an exit.
@@ -55,6 +143,12 @@ pub struct Core {
     pub index: usize,
     /// Its local APIC.
     pub apic: LocalApic,
+    /// Its paravirtual EOI, if CPUID offers it.
+    pub pv_eoi: Option<PvEoi>,
+    /// Its local APIC as the trace has last seen it.
+    pub watch: Watch,
+    /// PIC, I/O APIC, APIC bus.
+    pub interrupts: Arc<Interrupts>,
     /// The rest of the machine.
     pub shared: Arc<Shared>,
 }
@@ -62,24 +156,36 @@ pub struct Core {
 impl Core {
     /// Its mailbox.
     pub fn mailbox(&self) -> &Mailbox {
-        self.shared.interrupts.mailbox(self.index)
+        self.interrupts.mailbox(self.index)
+    }
+
+    /// What it has done.
+    pub fn counts(&self) -> &Counts {
+        self.shared.processors.counts(self.index)
+    }
+
+    /// This vCPU goes to rest. True: it is the last, and nothing will happen any more.
+    pub fn is_the_end(&self, rest: &Rest) -> bool {
+        let interrupts = &self.interrupts;
+        let can_wake = || interrupts.can_give_nmi() || self.shared.wakers.iter().any(|waker| waker());
+        rest.begin(self.index, can_wake, |index| interrupts.mailbox(index).is_pending())
+    }
+
+    /// Answers an exit, which is a top half.
+    pub fn top_half(&mut self, owner: &CpuOwner, exit: Exit<'_>) -> After {
+        owner.top_half(|_top| {
+            let after = self.handle(exit);
+            self.shared.run_inline();
+            after
+        })
     }
 
     /// Answers an exit.
     pub fn handle(&mut self, exit: Exit<'_>) -> After {
+        self.counts().exit(&exit);
+        // Kicks that the exit leads to are sent when no device's lock is held any more.
+        let _held = self.shared.processors.hold_kicks();
         match exit {
-            Exit::PioIn { port, size, data } => {
-                let now = self.shared.clock.now();
-                for element in data.chunks_mut(size.into()) {
-                    self.shared.ports.read(now, port.into(), element);
-                }
-            }
-            Exit::PioOut { port, size, data } => {
-                let now = self.shared.clock.now();
-                for element in data.chunks(size.into()) {
-                    self.shared.ports.write(now, port.into(), element);
-                }
-            }
             Exit::MmioRead { addr, data } => self.read_mmio(addr, data),
             Exit::MmioWrite { addr, data } => self.write_mmio(addr, data),
             Exit::MsrRead { index, reply, .. } => match self.read_msr(index) {
@@ -93,30 +199,30 @@ impl Core {
                 }
                 None => reply.fault(),
             },
-            Exit::Halt => return After::Halt,
-            // The loop looks for interrupts after every exit.
-            Exit::InterruptWindow | Exit::SetTpr | Exit::Interrupted | Exit::Debug { .. } => {}
-            Exit::Shutdown => return After::TripleFault,
-            Exit::FailEntry { reason } => return broken(format!("the processor refused its state ({reason:#x})")),
-            Exit::InternalError { suberror, data } => {
-                return broken(format!("KVM internal error {suberror}, data {data:x?}"));
-            }
-            Exit::MemoryFault { addr, size } => {
-                return broken(format!("KVM could not access {size} bytes of memory at {addr:#x}"));
-            }
-            Exit::SystemEvent { kind } => return broken(format!("unexpected KVM system event {kind}")),
-            Exit::Unknown(reason) => return broken(format!("unexpected KVM exit {reason}")),
+            exit => return self.shared.handle(exit),
         }
         After::Nothing
     }
 
     /// Carries an effect of the local APIC to the rest of the machine.
     pub fn apply(&mut self, effect: Effect) {
+        self.look(Cause::Register, Eoi::Register);
         match effect {
             Effect::None => {}
-            Effect::Ipi(ipi) => self.shared.interrupts.send_ipi(&mut self.apic, self.index, &ipi),
-            Effect::Eoi(vector) => self.shared.interrupts.eoi(vector),
-            Effect::Readdressed => self.shared.interrupts.readdress(self.index, self.apic.address()),
+            Effect::Ipi(ipi) => {
+                self.interrupts.send_ipi(&mut self.apic, self.index, &ipi);
+                self.look(Cause::Mailbox, Eoi::Register);
+            }
+            Effect::Eoi(vector) => self.interrupts.eoi(vector),
+            Effect::Readdressed => self.interrupts.readdress(self.index, self.apic.address()),
+        }
+    }
+
+    /// Has the trace see what a step has done to the local APIC.
+    #[inline]
+    pub(super) fn look(&mut self, cause: Cause, eoi: Eoi) {
+        if self.interrupts.trace().is_on() {
+            self.watch.look(self.interrupts.trace(), self.index, &self.apic, cause, eoi);
         }
     }
 
@@ -132,6 +238,9 @@ impl Core {
         let now = self.shared.clock.now();
         match self.apic_offset(address) {
             Some(offset) => {
+                if offset == u64::from(reg::EOI) {
+                    self.counts().eois.add();
+                }
                 let effect = self.apic.write_mmio(now, offset, data);
                 self.apply(effect);
             }
@@ -150,7 +259,11 @@ impl Core {
             msr::IA32_TSC_DEADLINE | msr::X2APIC_FIRST..=msr::X2APIC_LAST => {
                 self.apic.read_msr(self.shared.clock.now(), index).ok()
             }
-            _ => unknown_msr("read", index),
+            msr::KVM_PV_EOI => self.pv_eoi.as_ref().map(PvEoi::msr),
+            _ => {
+                unknown_msr("read", index);
+                None
+            }
         }
     }
 
@@ -163,13 +276,20 @@ impl Core {
                 Some(After::ApicBase(self.apic.base()))
             }
             msr::IA32_TSC_DEADLINE | msr::X2APIC_FIRST..=msr::X2APIC_LAST => {
+                if index == X2APIC_EOI {
+                    self.counts().eois.add();
+                }
                 let effect = self.apic.write_msr(self.shared.clock.now(), index, value).ok()?;
                 self.apply(effect);
                 Some(After::Nothing)
             }
             msr::IA32_TSC => Some(After::Tsc(value)),
             msr::IA32_TSC_ADJUST => Some(After::TscAdjust(value)),
-            _ => unknown_msr("write", index),
+            msr::KVM_PV_EOI => self.write_pv_eoi(value).map(|()| After::Nothing),
+            _ => {
+                unknown_msr("write", index);
+                None
+            }
         }
     }
 }
@@ -179,7 +299,6 @@ fn broken(why: String) -> After {
 }
 
 /// Registers that neither KVM nor we have: #GP, as hardware gives.
-fn unknown_msr<T>(what: &str, index: u32) -> Option<T> {
+fn unknown_msr(what: &str, index: u32) {
     log::trace!("{what} of unknown MSR {index:#x}: #GP");
-    None
 }

@@ -26,6 +26,11 @@ impl GuestTsc {
         Ok(Self { offset, khz: u64::from(cpu.tsc_khz()?).max(1), adjustable, steady })
     }
 
+    /// What to add to the host's TSC to get the guest's, where that stays what it is.
+    pub fn lasting_offset(&self) -> Option<u64> {
+        self.steady.then_some(self.offset)
+    }
+
     /// Whether a deadline's time, once computed, stays right.
     pub fn is_steady(&self) -> bool {
         self.steady

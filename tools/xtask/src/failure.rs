@@ -60,3 +60,8 @@ pub fn report(error: &anyhow::Error) -> u8 {
     }
     failure.map_or(1, |failure| failure.code)
 }
+
+/// Whether the error is that this host lacks something.
+pub fn is_missing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Failure>().is_some_and(|failure| failure.code == HOST)
+}

@@ -1,12 +1,16 @@
 //! Tophalf's own build, test and lab commands: `cargo xtask COMMAND`.
 
 mod assets;
+mod bench;
 mod child;
 mod cpio;
 mod demo;
+mod dist;
 mod failure;
 mod hardware;
+mod kept;
 mod lab;
+mod mutate;
 mod quote;
 mod report;
 mod signals;
@@ -29,17 +33,23 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Options),
     Demo(demo::Options),
+    Dist(dist::Options),
     Lab(lab::Options),
+    Mutate(mutate::Options),
     Test(test::Options),
-    /// Fetch the Debian kernel and make the guests' initramfs; print where they are
+    /// Fetch the Debian kernel, make the guests' initramfs and disk image; print where they are
     Assets,
 }
 
 fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
+        Command::Bench(options) => bench::main(&options),
         Command::Demo(options) => demo::main(&options),
+        Command::Dist(options) => dist::main(&options),
         Command::Lab(options) => lab::main(&options),
+        Command::Mutate(options) => mutate::main(&options),
         Command::Test(options) => test::main(&options),
         Command::Assets => print_assets(),
     };
@@ -50,5 +60,6 @@ fn print_assets() -> Result<u8> {
     let assets = Assets::open()?;
     println!("kernel {}", assets.kernel()?.image.display());
     println!("initrd {}", assets.guest_initrd()?.display());
+    println!("disk {}", assets.disk_image()?.display());
     Ok(0)
 }

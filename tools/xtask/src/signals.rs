@@ -13,23 +13,23 @@ use signal_hook::iterator::Signals;
 type Listener = Box<dyn Fn(i32) -> bool + Send>;
 
 struct State {
-    listener: Option<Listener>,
+    listeners: Vec<Listener>,
     groups: Vec<Pid>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { listener: None, groups: Vec::new() });
+static STATE: Mutex<State> = Mutex::new(State { listeners: Vec::new(), groups: Vec::new() });
 static STARTED: OnceLock<()> = OnceLock::new();
 
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets `listener` deal with signals from now on, as long as it is interested.
+/// Lets `listener` deal with signals from now on, as long as it is interested; so do those that came before it.
 ///
 /// # Errors
 /// When the handlers cannot be set.
 pub fn tell(listener: impl Fn(i32) -> bool + Send + 'static) -> Result<()> {
-    state().listener = Some(Box::new(listener));
+    state().listeners.push(Box::new(listener));
     start()
 }
 
@@ -40,18 +40,24 @@ fn start() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot handle signals")?;
     thread::spawn(move || {
         for signal in signals.forever() {
-            let state = state();
-            if state.listener.as_ref().is_some_and(|listener| listener(signal)) {
-                continue;
+            let mut state = state();
+            state.listeners.retain(|listener| listener(signal));
+            if state.listeners.is_empty() {
+                drop(state);
+                end(128 + signal);
             }
-            for group in &state.groups {
-                // It may have ended in the meantime.
-                let _ = kill_process_group(*group, Signal::KILL);
-            }
-            process::exit(128 + signal);
         }
     });
     Ok(())
+}
+
+/// Kills whatever runs and ends the program.
+pub fn end(code: i32) -> ! {
+    for group in &state().groups {
+        // It may have ended in the meantime.
+        let _ = kill_process_group(*group, Signal::KILL);
+    }
+    process::exit(code);
 }
 
 /// The process group of a child that leads one; it dies with us.

@@ -38,6 +38,28 @@ pub fn cargo() -> Command {
     command
 }
 
+/// A `cargo` command for a release build: linked statically, as users get it, and so that what runs in other systems needs nothing there.
+/// One kind for all, since another would compile everything once more.
+pub fn release(command: &str) -> Command {
+    // Named, so that the flags do not reach build scripts.
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let flags = env::var("RUSTFLAGS").unwrap_or_default() + " -C target-feature=+crt-static";
+    let mut cargo = cargo();
+    cargo.args([command, "--release", "--target", TARGET]).env("RUSTFLAGS", flags.trim());
+    cargo
+}
+
+/// A `cargo` command for the guest kernel: in its folder, where its flags are, and with nothing that would override them.
+pub fn guest_cargo() -> Command {
+    let mut command = cargo();
+    command.current_dir(root().join("guest"));
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"] {
+        command.env_remove(name);
+    }
+    command.env("CARGO_TARGET_DIR", target().join("guest"));
+    command
+}
+
 /// The package that has a program called `name`, if any has.
 ///
 /// # Errors
@@ -69,25 +91,34 @@ fn find_program(metadata: &Value, name: &str) -> Option<String> {
 /// # Errors
 /// When the build fails; the compiler's own messages are on stderr by then.
 pub fn build_program(package: &str, name: &str) -> Result<PathBuf> {
-    build(&["build", "--release", "-p", package, "--bin", name], name)
+    build("build", &["-p", package, "--bin", name], name)
 }
 
-/// Runs a cargo build command and gives the path of the executable that target `name` became.
+/// Builds the integration test `name` in release and gives the path of the executable.
+///
+/// # Errors
+/// As [`build_program`].
+pub fn build_test(name: &str) -> Result<PathBuf> {
+    build("test", &["--test", name, "--no-run"], name)
+}
+
+/// Builds in release by this command of cargo's, and gives the path of the executable that target `name` became.
 ///
 /// # Errors
 /// When the build fails or makes no executable of that name.
-pub fn build(args: &[&str], name: &str) -> Result<PathBuf> {
-    let output = cargo()
+pub fn build(command: &str, args: &[&str], name: &str) -> Result<PathBuf> {
+    let said = format!("cargo {command} --release {}", args.join(" "));
+    let output = release(command)
         .args(args)
         .args(["--quiet", "--message-format=json-render-diagnostics"])
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("`cargo {}` failed", args.join(" "));
+        bail!("`{said}` failed");
     }
     executable(&String::from_utf8_lossy(&output.stdout), name)
-        .with_context(|| format!("`cargo {}` made no executable called {name}", args.join(" ")))
+        .with_context(|| format!("`{said}` made no executable called {name}"))
 }
 
 /// Finds the executable of target `name` in cargo's JSON messages.

@@ -104,7 +104,7 @@ impl Vcpu {
         let first = kvm_xcr { xcr: 0, value: 1, ..Default::default() };
         let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
         xcrs.xcrs[0] = first;
-        match self.fd.set_xcrs(&xcrs) {
+        match self.fd().set_xcrs(&xcrs) {
             // A processor without XSAVE has no XCR0.
             Err(e) if e.errno() != libc::EINVAL => return Err(Error::call("KVM_SET_XCRS")(e)),
             _ => {}
@@ -112,7 +112,7 @@ impl Vcpu {
         // KVM_SET_FPU leaves MXCSR out.
         // SAFETY: KVM reads 4096 bytes, the size of kvm_xsave, unless this process asked for larger dynamic XSAVE
         // features for guests (arch_prctl), which it never does.
-        unsafe { self.fd.set_xsave(&power_on_fpu()) }.map_err(Error::call("KVM_SET_XSAVE"))
+        unsafe { self.fd().set_xsave(&power_on_fpu()) }.map_err(Error::call("KVM_SET_XSAVE"))
     }
 
     fn drop_pending(&mut self) -> Result<(), Error> {

@@ -1,38 +1,28 @@
-use vm_memory::GuestMemoryBackend;
+use vm_memory::Bytes;
 
-use super::super::error::ErrorKind;
-use super::super::testing::{CMDLINE_SIZE, INIT_SIZE, LOAD, PAYLOAD, SETUP, Scratch, bzimage, bzimage_with};
-use super::*;
+use super::super::testing::{
+    CMDLINE_SIZE, INIT_SIZE, LOAD, PAYLOAD, SETUP, Scratch, assert_parts, bzimage, bzimage_with, read, refused,
+};
+use super::super::{layout, load};
+use super::{Boot, GuestAddress, GuestRam};
 
 const MIB: u64 = 1 << 20;
 const RSDP: u64 = 0xe_0000;
 const KERNEL_END: u64 = LOAD + INIT_SIZE as u64;
 
-fn boot<'a>(kernel: &'a Scratch, initrd: Option<&'a Scratch>, cmdline: &'a str) -> LinuxBoot<'a> {
-    LinuxBoot { kernel: kernel.path(), initrd: initrd.map(Scratch::path), cmdline, rsdp: RSDP }
-}
-
-fn read(ram: &GuestRam, address: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    ram.memory().read_slice(&mut bytes, GuestAddress(address)).unwrap();
-    bytes
+fn boot<'a>(kernel: &'a Scratch, initrd: Option<&'a Scratch>, cmdline: &'a str) -> Boot<'a> {
+    Boot {
+        kernel: kernel.path(),
+        initrd: initrd.map(Scratch::path),
+        overlay: &[],
+        modules: &[],
+        cmdline: Some(cmdline),
+        rsdp: RSDP,
+    }
 }
 
 fn zero_page_dword(ram: &GuestRam, offset: u64) -> u32 {
     ram.memory().read_obj(GuestAddress(layout::ZERO_PAGE + offset)).unwrap()
-}
-
-/// Loads what must be refused as bad input; gives the message after checking that guest memory was left alone.
-fn refused(ram: &GuestRam, boot: &LinuxBoot<'_>) -> String {
-    let error = load_linux(ram, boot).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Input, "{error}");
-    assert_eq!(read(ram, 0, 0x3_0000), vec![0; 0x3_0000], "low memory was written");
-    if ram.memory().address_in_range(GuestAddress(LOAD)) {
-        assert_eq!(read(ram, LOAD, 64), vec![0; 64], "the kernel was loaded");
-    }
-    let line = error.to_string();
-    assert!(!line.contains('\n'), "{line}");
-    line
 }
 
 fn refused_kernel(image: &[u8]) -> String {
@@ -42,17 +32,11 @@ fn refused_kernel(image: &[u8]) -> String {
     line
 }
 
-fn assert_parts(line: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(line.contains(part), "no {part:?} in: {line}");
-    }
-}
-
 #[test]
 fn kernel_initrd_and_command_line_are_where_the_zero_page_says() {
     let ram = GuestRam::new(64 * MIB).unwrap();
     let (kernel, initrd) = (Scratch::file(&bzimage()), Scratch::file(&[0xa5; 5000]));
-    let state = load_linux(&ram, &boot(&kernel, Some(&initrd), "console=ttyS0")).unwrap();
+    let state = load(&ram, &boot(&kernel, Some(&initrd), "console=ttyS0")).unwrap();
 
     assert_eq!(read(&ram, LOAD, PAYLOAD), bzimage()[SETUP..]);
     assert_eq!(state.rip, LOAD + 0x200);
@@ -70,7 +54,7 @@ fn kernel_initrd_and_command_line_are_where_the_zero_page_says() {
 fn without_initrd_the_zero_page_has_none() {
     let ram = GuestRam::new(64 * MIB).unwrap();
     let kernel = Scratch::file(&bzimage_with(0x218, &[0xff; 8]));
-    load_linux(&ram, &boot(&kernel, None, "")).unwrap();
+    load(&ram, &boot(&kernel, None, "")).unwrap();
     assert_eq!((zero_page_dword(&ram, 0x218), zero_page_dword(&ram, 0x21c)), (0, 0));
 }
 
@@ -78,12 +62,12 @@ fn without_initrd_the_zero_page_has_none() {
 fn a_header_is_copied_up_to_its_own_end_only() {
     let ram = GuestRam::new(64 * MIB).unwrap();
     let kernel = Scratch::file(&bzimage());
-    load_linux(&ram, &boot(&kernel, None, "")).unwrap();
+    load(&ram, &boot(&kernel, None, "")).unwrap();
     assert_eq!(zero_page_dword(&ram, 0x268), 0x1234);
 
     let ram = GuestRam::new(64 * MIB).unwrap();
     let kernel = Scratch::file(&bzimage_with(0x201, &[0x66]));
-    load_linux(&ram, &boot(&kernel, None, "")).unwrap();
+    load(&ram, &boot(&kernel, None, "")).unwrap();
     assert_eq!(zero_page_dword(&ram, 0x268), 0);
 }
 
@@ -94,17 +78,15 @@ fn setup_sects_0_means_4() {
     let ram = GuestRam::new(64 * MIB).unwrap();
     let kernel = Scratch::file(&image);
     // linux-loader follows the same rule, so the payload must arrive whole.
-    load_linux(&ram, &boot(&kernel, None, "")).unwrap();
+    load(&ram, &boot(&kernel, None, "")).unwrap();
     assert_eq!(read(&ram, LOAD, PAYLOAD), bzimage()[SETUP..]);
 }
 
 #[test]
 fn a_file_that_is_no_bzimage_is_refused_with_offset_found_and_expected() {
-    let cases: [(&[u8], &[&str]); 10] = [
-        (b"#!/bin/sh\n", &["offset 0xa", "the end of the file", "up to offset 0x268"]),
-        (b"\x7fELF\x02\x01\x01", &["offset 0x0", "ELF file (a vmlinux?)", "arch/x86/boot/bzImage"]),
+    let cases: [(&[u8], &[&str]); 8] = [
+        (&bzimage()[..0x260], &["offset 0x260", "the end of the file", "up to offset 0x268"]),
         (&bzimage_with(0x1fe, &[0, 0]), &["offset 0x1fe", "found 00 00", "boot flag 55 aa"]),
-        (&bzimage_with(0x202, b"NOPE"), &["offset 0x202", "found 4e 4f 50 45", "\"HdrS\""]),
         (&bzimage_with(0x206, &[0x0b, 2]), &["offset 0x206", "protocol 2.11", "2.12 or later", "version 3.8"]),
         (&bzimage_with(0x201, &[0x10]), &["offset 0x201", "ends at offset 0x212", "0x268 or later"]),
         (&bzimage_with(0x211, &[0]), &["offset 0x211", "loadflags 0x0", "bit 0"]),
@@ -138,7 +120,7 @@ fn bytes_after_the_kernel_such_as_a_signature_are_no_error() {
     let mut image = bzimage();
     image.extend([0x30; 777]);
     let kernel = Scratch::file(&image);
-    assert!(load_linux(&GuestRam::new(64 * MIB).unwrap(), &boot(&kernel, None, "")).is_ok());
+    assert!(load(&GuestRam::new(64 * MIB).unwrap(), &boot(&kernel, None, "")).is_ok());
 }
 
 #[test]
@@ -146,7 +128,7 @@ fn a_kernel_that_needs_more_memory_says_how_much() {
     let kernel = Scratch::file(&bzimage());
     let line = refused(&GuestRam::new(KERNEL_END - 4096).unwrap(), &boot(&kernel, None, ""));
     assert_parts(&line, &["up to 0x1500000", "22016000 bytes", "--memory 21M or more"]);
-    assert!(load_linux(&GuestRam::new(KERNEL_END).unwrap(), &boot(&kernel, None, "")).is_ok());
+    assert!(load(&GuestRam::new(KERNEL_END).unwrap(), &boot(&kernel, None, "")).is_ok());
 }
 
 #[test]
@@ -171,7 +153,7 @@ fn the_command_line_may_be_as_long_as_the_kernel_says() {
     let kernel = Scratch::file(&bzimage());
     let longest = "x".repeat(CMDLINE_SIZE as usize);
     let ram = GuestRam::new(64 * MIB).unwrap();
-    load_linux(&ram, &boot(&kernel, None, &longest)).unwrap();
+    load(&ram, &boot(&kernel, None, &longest)).unwrap();
     assert_eq!(read(&ram, layout::CMDLINE, 65), [longest.as_bytes(), &[0]].concat());
 
     let line = refused(&GuestRam::new(64 * MIB).unwrap(), &boot(&kernel, None, &"x".repeat(65)));
@@ -193,26 +175,12 @@ fn a_command_line_with_nul_is_refused() {
 }
 
 #[test]
-fn the_initrd_lies_as_high_as_it_may_and_never_in_the_kernel() {
-    let end = 64 * MIB;
-    assert_eq!(place_initrd(KERNEL_END, end, 1), Some(end - 4096));
-    assert_eq!(place_initrd(KERNEL_END, end, 4096), Some(end - 4096));
-    assert_eq!(place_initrd(KERNEL_END, end, 4097), Some(end - 8192));
-    assert_eq!(place_initrd(KERNEL_END, end, end - KERNEL_END), Some(KERNEL_END));
-    assert_eq!(place_initrd(KERNEL_END, end, end - KERNEL_END + 1), None);
-    // An end inside a page: the initrd must not begin in the kernel's last page before that end.
-    assert_eq!(place_initrd(KERNEL_END + 1, end, end - KERNEL_END - 4096), Some(KERNEL_END + 4096));
-    assert_eq!(place_initrd(KERNEL_END + 1, end, end - KERNEL_END - 1), None);
-    assert_eq!(place_initrd(KERNEL_END, end, u64::MAX), None);
-}
-
-#[test]
 fn the_initrd_keeps_below_the_kernels_limit() {
     // Its limit is the highest byte, here the last one of 40 MiB.
     let kernel = Scratch::file(&bzimage_with(0x22c, &(40 * MIB as u32 - 1).to_le_bytes()));
     let initrd = Scratch::file(&[1; 4096]);
     let ram = GuestRam::new(64 * MIB).unwrap();
-    load_linux(&ram, &boot(&kernel, Some(&initrd), "")).unwrap();
+    load(&ram, &boot(&kernel, Some(&initrd), "")).unwrap();
     assert_eq!(u64::from(zero_page_dword(&ram, 0x218)), 40 * MIB - 4096);
 }
 
@@ -223,7 +191,7 @@ fn an_initrd_that_does_not_fit_asks_for_more_memory_or_a_smaller_initrd() {
     let line = refused(&GuestRam::new(64 * MIB).unwrap(), &boot(&kernel, Some(&initrd), ""));
     let name = format!("initrd {:?} (52428800 bytes)", initrd.path());
     assert_parts(&line, &[&name, "up to 0x1500000", "0x4000000", "larger --memory, 71M or more"]);
-    assert!(load_linux(&GuestRam::new(71 * MIB).unwrap(), &boot(&kernel, Some(&initrd), "")).is_ok());
+    assert!(load(&GuestRam::new(71 * MIB).unwrap(), &boot(&kernel, Some(&initrd), "")).is_ok());
 
     // Beyond what the kernel's own limit leaves, memory does not help.
     let initrd = Scratch::sparse(2048 * MIB);

@@ -4,7 +4,7 @@ const ENTRY: u64 = 0x100_0200;
 
 fn set_up_memory() -> (GuestMemoryMmap, BootState) {
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
-    let state = set_up(&memory, ENTRY).unwrap();
+    let state = long_mode(&memory, ENTRY).unwrap();
     (memory, state)
 }
 
@@ -72,6 +72,19 @@ fn registers_say_long_mode_with_interrupts_off() {
 }
 
 #[test]
+fn protected_mode_has_32_bit_segments_and_no_paging() {
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+    let state = protected_mode(&memory, 0x10_0000, 0x3000).unwrap();
+    assert_eq!((state.rip, state.rflags), (0x10_0000, 2));
+    assert_eq!((state.cr0, state.cr4, state.efer), (0x11, 0, 0));
+    assert!(!state.cs.long && state.cs.default_big);
+    assert_eq!((state.gdt.base, state.gdt.limit), (0x3000, 31));
+    assert_eq!(qword(&memory, 0x3010), 0x00cf_9b00_0000_ffff);
+    assert_eq!(qword(&memory, 0x3018), 0x00cf_9300_0000_ffff);
+    assert_eq!((state.tr.base, state.tr.limit, state.tr.kind), (0, 0x67, 0xb));
+}
+
+#[test]
 fn boot_structures_do_not_overlap() {
     let tables = layout::PAGE_TABLES..layout::PAGE_TABLES + (2 + DIRECTORIES) * TABLE_BYTES;
     let spans = [
@@ -82,6 +95,7 @@ fn boot_structures_do_not_overlap() {
         layout::CMDLINE..layout::CMDLINE + layout::CMDLINE_BYTES,
         layout::EBDA..layout::EBDA + 1024,
         layout::ACPI,
+        layout::MP,
     ];
     for pair in spans.windows(2) {
         assert!(pair[0].end <= pair[1].start, "{pair:x?}");

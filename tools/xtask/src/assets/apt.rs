@@ -1,9 +1,10 @@
 //! Debian's package tools: downloading, unpacking and installing packages.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::failure;
 
@@ -12,31 +13,84 @@ use crate::failure;
 /// # Errors
 /// Exit code 4, with what is missing and the command that helps.
 pub fn unpack(package: &str, into: &Path) -> Result<()> {
-    let downloads = tempfile::tempdir_in(into).context("cannot make a temporary directory")?;
     eprintln!("xtask: downloading {package}");
-    let download = || run(Command::new("apt-get").args(["-q", "download", package]).current_dir(downloads.path()));
+    fetch(package, &[package.to_owned()], into)
+}
+
+/// The same for `package` and all libraries that it needs, by the dependencies that apt knows.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_with_libraries(package: &str, into: &Path) -> Result<()> {
+    let ask = || run(Command::new("apt-cache").args(["depends", "--important", "--recurse", package]));
+    let mut packages = with_libraries(package, &ask().map_err(|error| no_apt(package, &error))?.stdout);
+    if packages.len() == 1 && update() {
+        packages = with_libraries(package, &ask()?.stdout);
+    }
+    eprintln!("xtask: downloading {package} and {} libraries", packages.len() - 1);
+    fetch(package, &packages, into)
+}
+
+/// Downloads `packages`, which are there for `package`, and unpacks them into `into`.
+fn fetch(package: &str, packages: &[String], into: &Path) -> Result<()> {
+    let downloads = tempfile::tempdir_in(into).context("cannot make a temporary directory")?;
+    let download =
+        || run(Command::new("apt-get").args(["-q", "download"]).args(packages).current_dir(downloads.path()));
     let mut output = download().map_err(|error| no_apt(package, &error))?;
     if !output.status.success() && update() {
         output = download()?;
     }
     if !output.status.success() {
         return Err(failure::host(format!(
-            "{package} is needed and `apt-get download {package}` failed: {}; \
+            "{package} is needed and `apt-get download {}` failed: {}; \
              try `sudo apt-get update` and see that the network is up",
+            packages.join(" "),
             last_line(&output.stderr)
         )));
     }
-    let archive = downloads
-        .path()
-        .read_dir()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get download {package} left no .deb file"))?;
-    let output = run(Command::new("dpkg").arg("-x").arg(archive).arg(into))?;
-    if !output.status.success() {
-        return Err(failure::host(format!("dpkg cannot unpack {package}: {}", last_line(&output.stderr))));
+    let files = downloads.path().read_dir()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let archives: Vec<_> = files.filter(|path| path.extension().is_some_and(|name| name == "deb")).collect();
+    if archives.len() < packages.len() {
+        bail!("apt-get download {} left {} .deb files", packages.join(" "), archives.len());
+    }
+    for archive in archives {
+        let output = run(Command::new("dpkg").arg("-x").arg(&archive).arg(into))?;
+        if !output.status.success() {
+            let name = archive.file_name().unwrap_or_default().to_string_lossy();
+            return Err(failure::host(format!("dpkg cannot unpack {name}: {}", last_line(&output.stderr))));
+        }
     }
     Ok(())
+}
+
+/// `package` and the libraries that it needs directly or by another, from what `apt-cache depends --recurse` says: a line
+/// for each package, and below it, indented, one for each dependency.
+fn with_libraries(package: &str, said: &[u8]) -> Vec<String> {
+    let said = String::from_utf8_lossy(said);
+    let mut needs: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut of = "";
+    for line in said.lines() {
+        if !line.starts_with([' ', '|']) {
+            of = line.trim();
+        } else if let Some((_, need)) = line.split_once("Depends: ") {
+            needs.entry(of).or_default().push(need.trim());
+        }
+    }
+    let mut found = vec![package];
+    let mut next = 0;
+    while let Some(of) = found.get(next) {
+        // Debian's libraries have names that begin so; what else a package needs is of no use to its program alone.
+        let libraries =
+            needs.get(of).into_iter().flatten().filter(|need| need.starts_with("lib") || **need == "zlib1g");
+        let fresh: Vec<&str> = libraries.copied().filter(|need| !found.contains(need)).collect();
+        for need in fresh {
+            if !found.contains(&need) {
+                found.push(need);
+            }
+        }
+        next += 1;
+    }
+    found.into_iter().map(str::to_owned).collect()
 }
 
 /// The packages `package` depends on, as apt knows them.
@@ -92,10 +146,14 @@ fn update() -> bool {
     run(command.args(["-q", "update"])).is_ok_and(|output| output.status.success())
 }
 
+/// Whether this is root.
+pub fn is_root() -> bool {
+    run(Command::new("id").arg("-u")).is_ok_and(|output| output.stdout == b"0\n")
+}
+
 /// `program` as root: directly, by a sudo that asks nothing, or not at all.
 fn privileged(program: &str) -> Option<Command> {
-    let root = run(Command::new("id").arg("-u")).is_ok_and(|output| output.stdout == b"0\n");
-    if root {
+    if is_root() {
         return Some(Command::new(program));
     }
     let sudo = run(Command::new("sudo").args(["-n", "true"])).is_ok_and(|output| output.status.success());

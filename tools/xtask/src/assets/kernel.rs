@@ -1,4 +1,5 @@
-//! The stock Debian cloud kernel: the guest of demo and tests, and the kernel of the emulated host.
+//! The stock Debian cloud kernel: the guest of demo and tests, and the kernel of the emulated host. Besides it the generic
+//! one, which knows MP tables and the watchdog.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,9 @@ use super::{Assets, apt, modules};
 use crate::failure;
 
 const METAPACKAGE: &str = "linux-image-cloud-amd64";
+const GENERIC_METAPACKAGE: &str = "linux-image-amd64";
+/// What is kept of the generic kernel's modules: the watchdog's driver, which the cloud kernel lacks.
+const GENERIC_MODULES: &[&str] = &["i6300esb"];
 
 /// An unpacked kernel package.
 pub struct Kernel {
@@ -41,25 +45,68 @@ impl Kernel {
 
 pub(super) fn find(assets: &Assets, busybox: &Path) -> Result<Kernel> {
     let part = assets.part("kernel", |directory| {
-        let depends = apt::depends(METAPACKAGE)?;
-        let package = depends.iter().find(|name| name.starts_with("linux-image-")).ok_or_else(|| {
-            failure::host(format!("{METAPACKAGE} depends on no kernel; it depends on {}", depends.join(", ")))
-        })?;
-        apt::unpack(package, directory)?;
+        unpack_kernel(METAPACKAGE, directory)?;
         index_modules(&look(directory)?, directory, busybox)
     })?;
-    look(&part)
-        .map_err(|error| failure::host(format!("{error:#}; remove the directory {} and try again", part.display())))
+    look(&part).map_err(|error| damaged(&part, &error))
 }
 
-fn look(part: &Path) -> Result<Kernel> {
+/// The generic kernel, and those of its many modules that guests load, in their order.
+pub struct Generic {
+    /// The bzImage.
+    pub image: PathBuf,
+    /// The modules' files.
+    pub modules: Vec<PathBuf>,
+}
+
+pub(super) fn find_generic(assets: &Assets, busybox: &Path) -> Result<Generic> {
+    let part = assets.part("generic", |directory| {
+        let whole = tempfile::tempdir_in(directory).context("cannot make a temporary directory")?;
+        unpack_kernel(GENERIC_METAPACKAGE, whole.path())?;
+        let kernel = look(whole.path())?;
+        index_modules(&kernel, whole.path(), busybox)?;
+        let kept = directory.join("modules");
+        fs::create_dir(&kept).context("cannot make a directory")?;
+        for (index, module) in kernel.modules(GENERIC_MODULES)?.iter().enumerate() {
+            fs::copy(module, kept.join(format!("{index:02}.ko"))).context("cannot copy a module")?;
+        }
+        fs::rename(whole.path().join("boot"), directory.join("boot")).context("the kernel package has no /boot")
+    })?;
+    let modules = || -> Result<Vec<PathBuf>> {
+        let kept = part.join("modules");
+        let entries = kept.read_dir().with_context(|| format!("cannot read {}", kept.display()))?;
+        let mut modules: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        modules.sort();
+        Ok(modules)
+    };
+    find_image(&part)
+        .and_then(|image| Ok(Generic { image, modules: modules()? }))
+        .map_err(|error| damaged(&part, &error))
+}
+
+fn damaged(part: &Path, error: &anyhow::Error) -> anyhow::Error {
+    failure::host(format!("{error:#}; remove the directory {} and try again", part.display()))
+}
+
+fn unpack_kernel(metapackage: &str, directory: &Path) -> Result<()> {
+    let depends = apt::depends(metapackage)?;
+    let package = depends.iter().find(|name| name.starts_with("linux-image-")).ok_or_else(|| {
+        failure::host(format!("{metapackage} depends on no kernel; it depends on {}", depends.join(", ")))
+    })?;
+    apt::unpack(package, directory)
+}
+
+fn find_image(part: &Path) -> Result<PathBuf> {
     let boot = part.join("boot");
-    let image = boot
-        .read_dir()
+    boot.read_dir()
         .with_context(|| format!("cannot read {}", boot.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| release_of(path).is_some())
-        .with_context(|| format!("no vmlinuz-* in {}", boot.display()))?;
+        .with_context(|| format!("no vmlinuz-* in {}", boot.display()))
+}
+
+fn look(part: &Path) -> Result<Kernel> {
+    let image = find_image(part)?;
     let release = release_of(&image).unwrap_or_default();
     // Debian 13 has /lib as a link into /usr and packages its files there.
     let modules = ["lib", "usr/lib"].iter().map(|lib| part.join(lib).join("modules").join(&release));

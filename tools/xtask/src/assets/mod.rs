@@ -1,15 +1,18 @@
 //! What demo, test and lab need from Debian's packages, found or fetched, kept under `target/assets/`.
 //!
 //! Nothing is installed that can be unpacked instead: the kernel and busybox are downloaded and unpacked
-//! without root. Only QEMU is installed. Every part is unpacked into a temporary directory and renamed when
+//! without root. Only QEMU, mke2fs and, for one benchmark, two programs with many libraries are installed. Every part is unpacked into a temporary directory and renamed when
 //! whole, under one lock file, so neither a concurrent run nor an interrupted one leaves half a part behind.
 
 mod apt;
 mod busybox;
+mod debian;
+mod disk;
 mod guest;
+mod installed;
 mod kernel;
 mod modules;
-mod qemu;
+mod vmlinux;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,9 +20,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 pub use busybox::{applets, is_static};
-pub use kernel::Kernel;
+pub use kernel::{Generic, Kernel};
 
-use crate::workspace;
+use crate::{failure, workspace};
 
 /// The cache directory, with the lock held while parts are looked for or fetched.
 pub struct Assets {
@@ -64,6 +67,36 @@ impl Assets {
         kernel::find(self, &busybox)
     }
 
+    /// Debian's generic kernel, which unlike the cloud kernel knows MP tables and the watchdog.
+    ///
+    /// # Errors
+    /// When it is not in the cache and cannot be fetched (exit code 4).
+    pub fn generic_kernel(&self) -> Result<Generic> {
+        let busybox = self.busybox()?;
+        kernel::find_generic(self, &busybox)
+    }
+
+    /// The initramfs for guests with the generic kernel, `generic-initrd.cpio`: as [`Assets::guest_initrd`], with that kernel's modules in
+    /// the folder `generic`.
+    ///
+    /// # Errors
+    /// As [`Assets::guest_initrd`] and [`Assets::generic_kernel`].
+    pub fn generic_initrd(&self) -> Result<PathBuf> {
+        guest::generic_initrd(self)
+    }
+
+    /// The ELF kernel, unpacked from the bzImage of [`Assets::kernel`].
+    ///
+    /// # Errors
+    /// When the kernel can't be had or unpacked (exit code 4).
+    pub fn vmlinux(&self) -> Result<PathBuf> {
+        let image = self.kernel()?.image;
+        let path = image.display().to_string();
+        let bzimage = fs::read(&image).with_context(|| format!("cannot read {path}"))?;
+        let elf = vmlinux::unpack(&bzimage).map_err(|error| failure::host(format!("{path}: {error:#}")))?;
+        self.file("vmlinux", &elf)
+    }
+
     /// A statically linked busybox.
     ///
     /// # Errors
@@ -72,18 +105,51 @@ impl Assets {
         busybox::find(self)
     }
 
+    /// An archive (tar) of a fresh Debian.
+    ///
+    /// # Errors
+    /// When it is not in the cache and cannot be made (exit code 4); only root can use one.
+    pub fn debian_tree(&self) -> Result<PathBuf> {
+        debian::find(self)
+    }
+
     /// QEMU's x86 system emulator, installed if need be.
     ///
     /// # Errors
     /// When it is not installed and cannot be (exit code 4).
     pub fn qemu(&self) -> Result<PathBuf> {
-        qemu::find()
+        installed::find("qemu-system-x86_64", "qemu-system-x86")
+    }
+
+    /// cyclictest and perf, installed if need be: their names and where they are.
+    ///
+    /// # Errors
+    /// When one is not installed and cannot be (exit code 4).
+    pub fn latency_programs(&self) -> Result<[(&'static str, PathBuf); 2]> {
+        let cyclictest = installed::find("cyclictest", "rt-tests")?;
+        Ok([("cyclictest", cyclictest), ("perf", installed::find("perf", "linux-perf")?)])
+    }
+
+    /// mke2fs, which makes ext4 file systems, installed if need be.
+    ///
+    /// # Errors
+    /// When it is not installed and cannot be (exit code 4).
+    pub fn mke2fs(&self) -> Result<PathBuf> {
+        installed::find("mke2fs", "e2fsprogs")
+    }
+
+    /// A disk image for guests, `disk.ext4`, with Debian's fio on it; not to be written.
+    ///
+    /// # Errors
+    /// When something in it cannot be fetched or the file cannot be made (exit code 4).
+    pub fn disk_image(&self) -> Result<PathBuf> {
+        disk::image(self)
     }
 
     /// The initramfs for guests, `guest-initrd.cpio`; `guest-init.sh` says what it does.
     ///
     /// # Errors
-    /// When busybox is missing or the file cannot be written.
+    /// When busybox or the kernel is missing, or the file cannot be written.
     pub fn guest_initrd(&self) -> Result<PathBuf> {
         guest::initrd(self)
     }
@@ -106,7 +172,10 @@ impl Assets {
     }
 
     /// Writes the file `name` unless it has these contents already; a reader never sees half of it.
-    fn file(&self, name: &str, contents: &[u8]) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn file(&self, name: &str, contents: &[u8]) -> Result<PathBuf> {
         let path = self.directory.join(name);
         if fs::read(&path).is_ok_and(|present| present == contents) {
             return Ok(path);

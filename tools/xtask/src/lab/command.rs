@@ -1,5 +1,6 @@
 //! The command line of `cargo xtask lab`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -23,6 +24,9 @@ pub struct Options {
     /// Put in the Debian kernel and the test initramfs as /guest/vmlinuz and /guest/initrd
     #[arg(long)]
     guest: bool,
+    /// A raw image to have as a disk, /dev/vda and so on; each write is in it at once
+    #[arg(long, value_name = "IMAGE")]
+    disk: Vec<PathBuf>,
     /// A file to bring back when COMMAND has ended
     #[arg(long, value_name = "GUEST:HOST")]
     copy_out: Vec<String>,
@@ -33,7 +37,7 @@ pub struct Options {
     #[arg(long, value_name = "SECS")]
     timeout: Option<u64>,
     /// CPUs of the emulated host
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = super::CPUS, value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
     /// Memory of the emulated host in MiB
     #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(256..))]
@@ -55,6 +59,7 @@ pub fn main(options: &Options) -> Result<u8> {
         environment: options.env.iter().map(|text| program::parse_variable(text)).collect::<Result<_>>()?,
         files: options.file.iter().map(|text| program::parse_file(text)).collect::<Result<_>>()?,
         copy_out: options.copy_out.iter().map(|text| program::parse_copy_out(text)).collect::<Result<_>>()?,
+        disks: options.disk.iter().map(|path| program::find_disk(path)).collect::<Result<_>>()?,
         terminal: interactive(),
         input: true,
         cpus: options.cpus,

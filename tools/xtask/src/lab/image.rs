@@ -11,8 +11,11 @@ use crate::assets::{self, Kernel};
 use crate::cpio::Archive;
 use crate::failure;
 
-/// Modules the emulated host loads, each list on a CPU of its own: the ports it talks to us through, and /dev/kvm.
-const MODULES: [(&str, &[&str]); 2] = [("ports", &["virtio_pci", "virtio_console"]), ("kvm", &["kvm_amd"])];
+/// Modules the emulated host loads, each list on a CPU of its own: the ports it talks to us through; /dev/kvm and tap
+/// interfaces.
+const MODULES: [(&str, &[&str]); 2] = [("ports", &["virtio_pci", "virtio_console"]), ("kvm", &["kvm_amd", "tun"])];
+/// Those for disks, after the ports'.
+const DISK_MODULES: &[&str] = &["virtio_blk"];
 
 /// What goes into the archive beside busybox and the modules.
 pub struct Contents<'a> {
@@ -26,6 +29,8 @@ pub struct Contents<'a> {
     pub files: &'a [Copy],
     /// Files in the emulated host that come back.
     pub copy_out: &'a [Copy],
+    /// Whether it has disks.
+    pub disks: bool,
 }
 
 /// Builds the archive.
@@ -48,11 +53,14 @@ pub fn build(busybox: &Path, kernel: &Kernel, contents: &Contents) -> Result<Vec
     }
     archive.symlink("usr/bin/env", "../../bin/busybox");
 
-    for (list, modules) in MODULES {
+    let disks = if contents.disks { DISK_MODULES } else { &[] };
+    let ports = kernel.modules(MODULES[0].1)?;
+    for (list, modules) in MODULES.into_iter().chain([("disks", disks)]) {
         let mut order = String::new();
-        for file in kernel.modules(modules)? {
+        // What disks have in common with ports is loaded by then.
+        for file in kernel.modules(modules)?.iter().filter(|file| list != "disks" || !ports.contains(file)) {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            archive.file(&format!("lab/{list}/{name}"), 0o644, &read(&file)?);
+            archive.file(&format!("lab/{list}/{name}"), 0o644, &read(file)?);
             order += &format!("{name}\n");
         }
         archive.file(&format!("lab/{list}/order"), 0o644, order.as_bytes());

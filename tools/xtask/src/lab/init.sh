@@ -20,7 +20,7 @@ ip link set lo up
 load() {
     while read -r module; do insmod "/lab/$1/$module"; done <"/lab/$1/order"
 }
-load ports & ports=$!
+{ load ports; load disks; } & ports=$!
 load kvm & kvm=$!
 wait $ports $kvm
 dmesg -n 8
@@ -45,6 +45,8 @@ if ! [ -c /dev/kvm ]; then
     wait
 fi
 echo ready >&9
+# A host that is kept from everything says no more of it.
+(while sleep 10; do echo alive >&9; done) & pulse=$!
 
 mark() {
     echo -n "$(cat /lab/marker)"
@@ -78,6 +80,8 @@ else
         } | { cat; mark; } >"$out"
     } 4>&1 | { cat; mark; } >"$err"
 fi
+kill $pulse
+wait $pulse 2>/dev/null
 echo "exit $(cat /lab/status)" >&9
 
 number=0

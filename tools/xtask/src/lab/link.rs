@@ -15,11 +15,19 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
+/// How long an emulated host with one CPU may sleep through an interrupt, see [`keep_awake`].
+const AWAKE: Duration = Duration::from_millis(20);
+/// The same with several CPUs, which wake each other most of the time; and each interruption may have one deliver an injected interrupt
+/// twice, see [`super::CPUS`].
+const AWAKE_WITH_SEVERAL: Duration = Duration::from_millis(100);
+
 /// What happens to a run, told to the one thread that waits for it.
 #[derive(Debug, PartialEq)]
 pub enum Event {
     /// The emulated host is up and starts the command.
     Ready,
+    /// Its process 1 still gets its turn.
+    Alive,
     /// The emulated host cannot run the command, for this reason.
     Fail(String),
     /// The command ended with this exit code.
@@ -157,6 +165,22 @@ pub fn read_control(ctl: UnixStream, events: Sender<Event>) {
     });
 }
 
+/// Interrupts the emulated host from outside every so often, on a thread of its own, until it is gone.
+///
+/// QEMU's SVM sets and clears a bit of the CPU's pending interrupts at VMRUN and VMEXIT without its big lock. When a timer's thread sets
+/// another bit of that word at the same moment, one of the two is lost; if it is that of the local APIC's request, the CPU sleeps in
+/// HLT with the vector in IRR. A one-shot timer's interrupt is then the last one, for host and guests. The next interrupt
+/// of any kind has the local APIC look at its IRR again, and all goes on.
+pub fn keep_awake(mut ctl: UnixStream, cpus: u32) {
+    let pause = if cpus == 1 { AWAKE } else { AWAKE_WITH_SEVERAL };
+    thread::spawn(move || {
+        // Init throws away what comes after its first line.
+        while ctl.write_all(b"\n").is_ok() {
+            thread::sleep(pause);
+        }
+    });
+}
+
 /// Reads one message; None at the end or when it makes no sense.
 fn next_event(ctl: &mut impl BufRead) -> Option<Event> {
     let mut line = String::new();
@@ -164,6 +188,7 @@ fn next_event(ctl: &mut impl BufRead) -> Option<Event> {
     let (word, rest) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
     match word {
         "ready" => Some(Event::Ready),
+        "alive" => Some(Event::Alive),
         "fail" => Some(Event::Fail(rest.to_owned())),
         "exit" => rest.parse().ok().map(Event::Exit),
         "nofile" => rest.parse().ok().map(|number| Event::File(number, None)),

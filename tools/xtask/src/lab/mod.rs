@@ -21,6 +21,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub use command::{Options, main};
+pub use libraries::{LINKER, in_tree as libraries_in_tree, of as libraries};
+pub use qemu::version as qemu_version;
 pub use terminal::interactive;
 
 use crate::assets::Assets;
@@ -29,6 +31,12 @@ use link::Link;
 use qemu::Machine;
 use session::Session;
 
+/// CPUs of an emulated host. They take turns in one thread, and that has a price: QEMU's nested SVM delivers an injected interrupt once
+/// more when the turn changes before the guest's next exit, in the handler, interrupts off or not (VMRUN leaves the vector in its CPU's
+/// `exception_index`). Guests whose local APIC is KVM's deadlock of it, on the lock of their own interrupt descriptor: the way from an
+/// injection to the next exit is long there. With one CPU there are no turns.
+pub const CPUS: u32 = 2;
+
 /// A file on both sides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Copy {
@@ -36,6 +44,16 @@ pub struct Copy {
     pub host: PathBuf,
     /// Its path in the emulated host.
     pub guest: String,
+}
+
+/// A disk of the emulated host: `/dev/vda` and so on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Disk {
+    /// The raw image here.
+    pub image: PathBuf,
+    /// Whether what is written gets into the image: at once then, so that all that the emulated host has given to its disk is there
+    /// when QEMU is killed. Otherwise it is gone at the end.
+    pub kept: bool,
 }
 
 /// A command to run and what it needs.
@@ -48,6 +66,8 @@ pub struct Job {
     pub files: Vec<Copy>,
     /// Files to bring back afterwards.
     pub copy_out: Vec<Copy>,
+    /// Its disks.
+    pub disks: Vec<Disk>,
     /// Limit for all of it, from the start of QEMU.
     pub timeout: Option<Duration>,
     /// Whether the command gets a terminal on ours; else three plain pipes.
@@ -58,7 +78,8 @@ pub struct Job {
     pub cpus: u32,
     /// Host memory in MiB.
     pub memory: u32,
-    /// Where the command's stdout goes (all output, with a terminal).
+    /// Where the command's stdout goes (all output, with a terminal). When it can't be written any more, QEMU is killed in the midst of
+    /// it all, and the run ends silently with exit code 141.
     pub stdout: Box<dyn Write + Send>,
     /// Where the command's stderr goes.
     pub stderr: Box<dyn Write + Send>,
@@ -71,10 +92,11 @@ impl Default for Job {
             environment: Vec::new(),
             files: Vec::new(),
             copy_out: Vec::new(),
+            disks: Vec::new(),
             timeout: None,
             terminal: false,
             input: false,
-            cpus: 2,
+            cpus: CPUS,
             memory: 4096,
             stdout: Box::new(std::io::stdout()),
             stderr: Box::new(std::io::stderr()),
@@ -114,6 +136,7 @@ pub fn run(job: Job) -> Result<Outcome> {
         marker: &marker,
         files: &job.files,
         copy_out: &job.copy_out,
+        disks: !job.disks.is_empty(),
     };
     let initrd = scratch.path().join("initrd.cpio");
     fs::write(&initrd, image::build(&busybox, &kernel, &contents)?).context("cannot write the initramfs")?;
@@ -132,7 +155,7 @@ pub fn run(job: Job) -> Result<Outcome> {
         messages: &messages,
         cpus: job.cpus,
         memory: job.memory,
-        arguments: link.arguments(),
+        arguments: link.arguments().into_iter().chain(qemu::disks(&job.disks)).collect(),
     };
     let outcome = Session::start(job, &machine, &link, marker).and_then(Session::wait);
     // Only for whoever wants to look; the outcome counts.

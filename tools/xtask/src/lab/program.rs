@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use anyhow::Result;
 
-use super::Copy;
+use super::{Copy, Disk};
 use crate::assets::{self, Assets};
 use crate::{failure, workspace};
 
@@ -69,6 +69,17 @@ pub fn parse_copy_out(text: &str) -> Result<Copy> {
         }
         _ => Err(failure::usage(format!("--copy-out {text}: expected GUEST:HOST"))),
     }
+}
+
+/// The disk with this image.
+///
+/// # Errors
+/// Exit code 2 when there is no such file.
+pub fn find_disk(image: &Path) -> Result<Disk> {
+    if !image.is_file() {
+        return Err(failure::usage(format!("--disk {}: no such file", image.display())));
+    }
+    Ok(Disk { image: image.to_path_buf(), kept: true })
 }
 
 /// Reads `NAME=VALUE`.

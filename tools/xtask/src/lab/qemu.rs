@@ -7,20 +7,28 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use super::Disk;
+use crate::signals::Group;
+
 /// The emulated CPU. KVM in it reports XSAVE sizes that do not match what QEMU's nested SVM gives, and a guest's
 /// kernel warns of it: so no XSAVE, nor protection keys, which need it. An invariant TSC, as any host of today has.
 const CPU: &str = "max,la57=off,pku=off,xsave=off,invtsc=on";
 
+/// One thread for all CPUs. With several, translating code that another CPU writes at that moment races before QEMU 8.1
+/// ("accel/tcg: Always lock pages before translation"), and in 10.0 guests' kernels still die of wild jumps now and then.
+const ACCELERATOR: &str = "tcg,thread=single";
+
 /// Kernel parameters of the emulated host. `ttyS0` is its log. QEMU's TSCs are in step, whatever the kernel's own
-/// test finds while both threads share one real CPU. The rest saves time: no mitigation, self-test, bounce buffer or
-/// calibration is worth its price in an emulator.
+/// test finds while its CPUs take turns. The rest saves time: no mitigation, self-test, bounce buffer or
+/// calibration is worth its price in an emulator, nor a grace period waited for at leisure: KVM waits for many.
 const PARAMETERS: &str = "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off nokaslr audit=0 \
-    cryptomgr.notests=1 swiotlb=noforce lpj=8000000 random.trust_cpu=on";
+    rcupdate.rcu_expedited=1 cryptomgr.notests=1 swiotlb=noforce lpj=8000000 random.trust_cpu=on";
 
 /// A running QEMU; dropping it kills it.
 pub struct Qemu {
     /// The process.
     pub child: Child,
+    _group: Group,
 }
 
 /// What to start QEMU with.
@@ -41,7 +49,7 @@ pub struct Machine<'a> {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory: u32,
-    /// More arguments: the ports.
+    /// More arguments: the ports and disks.
     pub arguments: Vec<String>,
 }
 
@@ -55,7 +63,7 @@ impl Qemu {
         let log = machine.log.display().to_string().replace(',', ",,");
         let child = Command::new(machine.program)
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-            .args(["-accel", accelerator(machine.program), "-cpu", CPU, "-machine", "q35"])
+            .args(["-accel", ACCELERATOR, "-cpu", CPU, "-machine", "q35"])
             .args(["-smp", &machine.cpus.to_string(), "-m", &machine.memory.to_string()])
             .arg("-kernel")
             .arg(machine.kernel)
@@ -71,19 +79,31 @@ impl Qemu {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot run {}", machine.program.display()))?;
-        Ok(Self { child })
+        let group = Group::new(&child)?;
+        Ok(Self { child, _group: group })
     }
 }
 
-/// One thread for both CPUs before QEMU 8.1: until then, translating code that the other CPU patches at that moment (as
-/// Linux does all the time: static keys, alternatives) races, and kernels die of it now and then, the emulated host's
-/// and the guest's. Fixed by "accel/tcg: Always lock pages before translation".
-fn accelerator(program: &Path) -> &'static str {
-    let version = Command::new(program).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
-    match parse_version(&String::from_utf8_lossy(&version)) {
-        Some(version) if version >= (8, 1) => "tcg,thread=multi",
-        _ => "tcg,thread=single",
-    }
+/// QEMU's arguments for these disks. A write to one that is kept has reached the image when the emulated host hears of its end, and it
+/// has no cache of its own to flush.
+pub fn disks(disks: &[Disk]) -> Vec<String> {
+    let arguments = |(number, disk): (usize, &Disk)| {
+        let image = disk.image.display().to_string().replace(',', ",,");
+        let how = if disk.kept { "cache=writethrough" } else { "snapshot=on,cache=unsafe" };
+        [
+            "-drive".to_owned(),
+            format!("if=none,id=disk{number},format=raw,{how},file={image}"),
+            "-device".to_owned(),
+            format!("virtio-blk-pci,drive=disk{number}"),
+        ]
+    };
+    disks.iter().enumerate().flat_map(arguments).collect()
+}
+
+/// Major and minor version of a QEMU program, if it says one.
+pub fn version(program: &Path) -> Option<(u32, u32)> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    parse_version(&String::from_utf8_lossy(&output.stdout))
 }
 
 /// Major and minor version out of `QEMU emulator version 7.2.22 (Debian …)`.

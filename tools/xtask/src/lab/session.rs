@@ -18,6 +18,9 @@ use crate::signals;
 
 /// How long the emulated host may take to come up; it takes 3 s on two idle cores.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
+/// How long it may be silent then. It says every 10 s of its own time that it is there; that long it is not kept from everything by
+/// load, but by a guest: a program in it whose guest hangs can still see to that itself.
+const SILENCE_LIMIT: Duration = Duration::from_secs(240);
 
 /// A running emulated host. Dropping it kills QEMU and restores the terminal.
 pub struct Session {
@@ -73,6 +76,7 @@ impl Session {
         let control = next()?;
         // init waits for a line: it says that both ends are connected.
         (&control).write_all(b"hello\n").context("cannot talk to the emulated host")?;
+        link::keep_awake(duplicate(&control)?, machine.cpus);
         link::read_control(control, sender);
         Ok(Self {
             _qemu: qemu,
@@ -94,14 +98,16 @@ impl Session {
     /// As [`super::run`].
     pub fn wait(mut self) -> Result<Outcome> {
         let mut outcome = Outcome { code: 0, missing: Vec::new(), boot: Duration::ZERO };
-        let mut up = false;
+        let mut heard = None;
         let mut ended = false;
         while !ended || self.outputs > 0 {
-            match self.next(up)? {
-                Event::Ready => {
-                    up = true;
-                    outcome.boot = self.started.elapsed();
-                }
+            let event = self.next(heard)?;
+            if event == Event::Ready || heard.is_some() {
+                heard = Some(Instant::now());
+            }
+            match event {
+                Event::Ready => outcome.boot = self.started.elapsed(),
+                Event::Alive => {}
                 Event::Fail(reason) => return Err(failure::host(reason)),
                 Event::Exit(code) => outcome.code = code,
                 Event::File(number, contents) => {
@@ -124,21 +130,27 @@ impl Session {
         Ok(outcome)
     }
 
-    fn next(&self, up: bool) -> Result<Event> {
-        let overall = self.timeout.unwrap_or(Duration::MAX);
-        let limit = if up { overall } else { overall.min(BOOT_LIMIT) };
-        match self.events.recv_timeout(limit.saturating_sub(self.started.elapsed())) {
+    /// The next event, `heard` being when the host last said that it is there.
+    fn next(&self, heard: Option<Instant>) -> Result<Event> {
+        let overall = self.timeout.map(|limit| self.started + limit);
+        let quiet = heard.map_or(self.started + BOOT_LIMIT, |heard| heard + SILENCE_LIMIT);
+        let deadline = overall.map_or(quiet, |overall| overall.min(quiet));
+        match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(event) => Ok(event),
             Err(RecvTimeoutError::Disconnected) => Ok(Event::Closed),
-            Err(RecvTimeoutError::Timeout) if limit == overall => {
-                let message = format!("the command did not end within {} s: emulated host killed", limit.as_secs());
+            Err(RecvTimeoutError::Timeout) if Some(deadline) == overall => {
+                let limit = self.timeout.unwrap_or_default().as_secs();
+                let message = format!("the command did not end within {limit} s: emulated host killed");
                 Err(Failure::new(failure::TIMEOUT, message).into())
             }
-            Err(RecvTimeoutError::Timeout) => Err(failure::host(format!(
-                "the emulated host did not come up within {} s; its kernel's log is in {}",
-                limit.as_secs(),
-                self.kept_log.display()
-            ))),
+            Err(RecvTimeoutError::Timeout) => {
+                let (what, limit) = match heard {
+                    None => ("did not come up within", BOOT_LIMIT),
+                    Some(_) => ("stood still for", SILENCE_LIMIT),
+                };
+                let (limit, log) = (limit.as_secs(), self.kept_log.display());
+                Err(failure::host(format!("the emulated host {what} {limit} s; its kernel's log is in {log}")))
+            }
         }
     }
 }

@@ -1,40 +1,41 @@
 //! The step that boots real kernels: the test program `boots`, on hardware KVM or in the emulated host.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::libtest::{Tally, parse_test};
-use super::step::Report;
-use crate::assets::{Assets, Kernel};
-use crate::failure::Failure;
-use crate::lab::{self, Copy, Job};
+use super::program::{self, InLab, Progress};
+use super::step::{Report, say};
+use crate::assets::Assets;
+use crate::lab::{self, Copy, Disk};
 use crate::{child, failure, hardware, workspace};
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// The module of the tests whose guests have KVM's local APICs (see [`lab::CPUS`]).
+const KVMS_CHIPS: &str = "kvms_chips::";
 
 /// Builds and runs the tests whose names contain `filter`.
 ///
 /// # Errors
 /// When something does not build, or the emulated host died.
 pub fn run(full: bool, filter: Option<&str>) -> Result<Report> {
-    println!("   building");
-    let tests = workspace::build(&["test", "--release", "--test", "boots", "--no-run"], "boots")?;
+    say("boots", "building");
+    let tests = workspace::build_test("boots")?;
     let tophalf = workspace::build_program("tophalf", "tophalf")?;
     let mut arguments = vec!["--ignored".to_owned()];
     arguments.extend(filter.map(str::to_owned));
-    let found = list(&tests, &arguments)?;
-    if found == 0 {
+    let names = program::list(&tests, &arguments)?;
+    if names.is_empty() {
         return Ok(Report::default());
     }
     let obstacle = hardware::obstacle();
-    let (kernel, initrd) = match needed(obstacle.is_some()) {
+    let guests = match needed(obstacle.is_some()) {
         Ok(assets) => assets,
-        Err(error) if is_missing(&error) => return Ok(Report::skipped(found, format!("{error:#}"))),
+        Err(error) if failure::is_missing(&error) => {
+            return Ok(Report::skipped(names.len() as u64, format!("{error:#}")));
+        }
         Err(error) => return Err(error),
     };
     arguments.push("--test-threads=1".to_owned());
@@ -44,139 +45,103 @@ pub fn run(full: bool, filter: Option<&str>) -> Result<Report> {
     }
     let limit = if full { 4 * HOUR } else { HOUR };
     if let Some(obstacle) = obstacle {
-        println!("   in the emulated host ({obstacle})");
+        say("boots", format_args!("in the emulated host ({obstacle})"));
         environment.push(("TOPHALF_LAB", "1"));
-        in_lab(&Files { tests, tophalf, kernel: kernel.image, initrd }, arguments, &environment, limit)
+        in_labs(&Files { tests, tophalf, guests }, &names, &environment, limit)
     } else {
         let mut command = Command::new(&tests);
         command.args(&arguments).envs(environment);
-        command.env("TOPHALF_BIN", tophalf).env("TOPHALF_KERNEL", kernel.image).env("TOPHALF_INITRD", initrd);
-        let mut progress = Progress::default();
+        command.env("TOPHALF_BIN", tophalf).env("TOPHALF_KERNEL", guests.kernel).env("TOPHALF_INITRD", guests.initrd);
+        command.envs(e2fsprogs());
+        command.env("TOPHALF_VMLINUX", guests.vmlinux).env("TOPHALF_GENERIC_KERNEL", guests.generic);
+        command.env("TOPHALF_GENERIC_INITRD", guests.generic_initrd).env("TOPHALF_DISK", guests.disk);
+        let mut progress = Progress::new("boots");
         let finished = child::run(&mut command, limit, |line| progress.line(line))?;
         let reason = finished.timed_out.then(|| format!("killed after {} s", limit.as_secs()));
         Ok(progress.report(finished.success, reason))
     }
 }
 
-fn needed(emulated: bool) -> Result<(Kernel, PathBuf)> {
+/// What makes and checks file systems, if it is installed: the variable that names it to the tests, and where it is.
+fn e2fsprogs() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    [("TOPHALF_MKE2FS", "mke2fs"), ("TOPHALF_E2FSCK", "e2fsck"), ("TOPHALF_DEBUGFS", "debugfs")]
+        .into_iter()
+        .map(|(variable, name)| (variable, PathBuf::from("/sbin").join(name)))
+        .filter(|(_, path)| path.is_file())
+}
+
+/// What the tests boot.
+struct Guests {
+    kernel: PathBuf,
+    vmlinux: PathBuf,
+    generic: PathBuf,
+    initrd: PathBuf,
+    generic_initrd: PathBuf,
+    disk: PathBuf,
+}
+
+fn needed(emulated: bool) -> Result<Guests> {
     let assets = Assets::open()?;
     if emulated {
         assets.qemu()?;
     }
-    Ok((assets.kernel()?, assets.guest_initrd()?))
-}
-
-fn is_missing(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Failure>().is_some_and(|failure| failure.code == failure::HOST)
-}
-
-/// Counts the tests the program would run.
-fn list(tests: &Path, arguments: &[String]) -> Result<u64> {
-    let output = Command::new(tests).args(arguments).arg("--list").output().context("cannot list the boot tests")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().filter(|line| line.ends_with(": test")).count() as u64)
+    Ok(Guests {
+        kernel: assets.kernel()?.image,
+        vmlinux: assets.vmlinux()?,
+        generic: assets.generic_kernel()?.image,
+        initrd: assets.guest_initrd()?,
+        generic_initrd: assets.generic_initrd()?,
+        disk: assets.disk_image()?,
+    })
 }
 
 struct Files {
     tests: PathBuf,
     tophalf: PathBuf,
-    kernel: PathBuf,
-    initrd: PathBuf,
+    guests: Guests,
 }
 
-fn in_lab(files: &Files, arguments: Vec<String>, environment: &[(&str, &str)], limit: Duration) -> Result<Report> {
+/// The tests with KVM's own local APICs in an emulated host with one CPU, the others in one with more.
+fn in_labs(files: &Files, names: &[String], environment: &[(&str, &str)], limit: Duration) -> Result<Report> {
+    let (with_kvms, others): (Vec<_>, Vec<_>) = names.iter().cloned().partition(|name| name.starts_with(KVMS_CHIPS));
+    let mut whole = Report::default();
+    for (names, cpus) in [(others, lab::CPUS), (with_kvms, 1)].into_iter().filter(|(names, _)| !names.is_empty()) {
+        whole += in_lab(files, environment, cpus, limit).run(&names)?;
+    }
+    Ok(whole)
+}
+
+fn in_lab<'a>(files: &'a Files, environment: &[(&str, &str)], cpus: u32, limit: Duration) -> InLab<'a> {
     let places = [
-        ("TOPHALF_TESTS", &files.tests, "/bin/boots"),
         ("TOPHALF_BIN", &files.tophalf, "/bin/tophalf"),
-        ("TOPHALF_KERNEL", &files.kernel, "/guest/vmlinuz"),
-        ("TOPHALF_INITRD", &files.initrd, "/guest/initrd"),
+        ("TOPHALF_KERNEL", &files.guests.kernel, "/guest/vmlinuz"),
+        ("TOPHALF_VMLINUX", &files.guests.vmlinux, "/guest/vmlinux"),
+        ("TOPHALF_GENERIC_KERNEL", &files.guests.generic, "/guest/vmlinuz-generic"),
+        ("TOPHALF_INITRD", &files.guests.initrd, "/guest/initrd"),
+        ("TOPHALF_GENERIC_INITRD", &files.guests.generic_initrd, "/guest/initrd-generic"),
     ];
+    let checkers: Vec<_> = e2fsprogs().collect();
     let own = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
-    let progress = Shared::default();
-    let job = Job {
-        command: ["boots".to_owned()].into_iter().chain(arguments).collect(),
-        environment: places
-            .iter()
-            .map(|&(name, _, guest)| own(&(name, guest)))
-            .chain(environment.iter().map(own))
-            .collect(),
-        files: places.iter().map(|&(_, host, guest)| Copy { host: host.clone(), guest: guest.to_owned() }).collect(),
-        timeout: Some(limit),
-        stdout: Box::new(progress.clone()),
-        stderr: Box::new(progress.clone()),
-        ..Job::default()
-    };
-    let (success, reason) = match lab::run(job) {
-        Ok(outcome) => (outcome.code == 0, None),
-        Err(error) if error.downcast_ref::<Failure>().is_none_or(Failure::is_silent) => return Err(error),
-        Err(error) => (false, Some(format!("{error:#}"))),
-    };
-    Ok(progress.take().report(success, reason))
-}
-
-/// Shows each test with its time as it ends, and keeps everything.
-struct Progress {
-    tally: Tally,
-    output: Vec<String>,
-    last: Instant,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self { tally: Tally::default(), output: Vec::new(), last: Instant::now() }
+    let in_guest = |path: &PathBuf| path.to_string_lossy().into_owned();
+    let environment = places
+        .iter()
+        .map(|&(name, _, guest)| own(&(name, guest)))
+        .chain(checkers.iter().map(|(name, path)| ((*name).to_owned(), in_guest(path))))
+        .chain(environment.iter().chain(&[("TOPHALF_DISK", "/dev/vda")]).map(own))
+        .collect();
+    let files_in = places
+        .iter()
+        .map(|&(_, host, guest)| Copy { host: host.clone(), guest: guest.to_owned() })
+        .chain(checkers.iter().map(|(_, path)| Copy { host: path.clone(), guest: in_guest(path) }))
+        .collect();
+    InLab {
+        step: "boots",
+        tests: &files.tests,
+        arguments: ["--ignored", "--test-threads=1"].map(str::to_owned).to_vec(),
+        environment,
+        files: files_in,
+        disks: vec![Disk { image: files.guests.disk.clone(), kept: false }],
+        cpus,
+        limit,
     }
 }
-
-impl Progress {
-    fn line(&mut self, line: &str) {
-        self.tally.line(line);
-        self.output.push(line.to_owned());
-        if let Some((name, result)) = parse_test(line) {
-            println!("   {:7.1} s  {name}: {result}", self.last.elapsed().as_secs_f64());
-            self.last = Instant::now();
-        } else if line.starts_with("running ") {
-            // The emulated host's own start is nobody's time.
-            self.last = Instant::now();
-        }
-    }
-
-    fn report(self, success: bool, reason: Option<String>) -> Report {
-        let mut count = self.tally.count();
-        if !success && count.failed == 0 {
-            count.failed = 1;
-        }
-        Report { count, output: self.output, reason }
-    }
-}
-
-/// Cuts both streams into lines for one [`Progress`].
-#[derive(Clone, Default)]
-struct Shared {
-    progress: Arc<Mutex<Progress>>,
-    part: Vec<u8>,
-}
-
-impl Shared {
-    fn take(self) -> Progress {
-        std::mem::take(&mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.part.extend_from_slice(bytes);
-        while let Some(end) = self.part.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = self.part.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            self.progress.lock().unwrap_or_else(PoisonError::into_inner).line(line.trim_end());
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -38,6 +38,8 @@ pub struct Tally {
     later: u64,
     begun: u64,
     ended: u64,
+    /// Of the program that has begun and not summed up yet.
+    so_far: Count,
 }
 
 impl Tally {
@@ -45,15 +47,34 @@ impl Tally {
     pub fn line(&mut self, line: &str) {
         if line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test")) {
             self.begun += 1;
+            self.so_far = Count::default();
         } else if let Some((_, result)) = parse_test(line) {
             // With a reason the line reads "ignored, REASON".
             self.later += u64::from(result.strip_prefix("ignored, ") == Some(LATER));
+            match result {
+                "ok" => self.so_far.passed += 1,
+                "FAILED" => self.so_far.failed += 1,
+                _ => {}
+            }
         } else if let Some(fields) = line.strip_prefix("test result: ") {
             self.ended += 1;
             self.passed += field(fields, "passed");
             self.failed += field(fields, "failed");
             self.ignored += field(fields, "ignored");
         }
+    }
+
+    /// A program has begun, and not summed up.
+    pub fn is_running(&self) -> bool {
+        self.begun > self.ended
+    }
+
+    /// The program was stopped, through no fault of its own, and won't sum up: what its tests have said counts.
+    pub fn stopped(&mut self) {
+        self.passed += self.so_far.passed;
+        self.failed += self.so_far.failed;
+        self.so_far = Count::default();
+        self.ended = self.begun;
     }
 
     /// The sum. Tests left for a later step are not counted; a program that began and never summed up, because it
@@ -70,6 +91,44 @@ impl Tally {
 /// Splits "test NAME ... RESULT".
 pub fn parse_test(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("test ")?.split_once(" ... ")
+}
+
+/// Lines kept of what one failed test printed.
+const SHOWN: usize = 60;
+
+/// What the failed tests of all programs printed, and their names: the parts of the output between "failures:" and the result, each
+/// test's cut to its first lines, where the reason is.
+pub fn failures(output: &[String]) -> Vec<&str> {
+    let mut within = false;
+    let mut shown = 0;
+    let mut kept = Vec::new();
+    for line in output.iter().map(String::as_str) {
+        match line {
+            "failures:" => (within, shown) = (true, 0),
+            _ if line.starts_with("test result: ") => within = false,
+            _ if line.starts_with("---- ") => shown = 0,
+            _ => {}
+        }
+        if within && shown < SHOWN {
+            kept.push(line);
+            shown += 1;
+        }
+    }
+    kept
+}
+
+/// The names of the tests that failed: of Rust's test programs, and of the guest kernel's ("MODE FAILED TIME s NAME: WHY").
+pub fn failed(output: &[String]) -> Vec<&str> {
+    output.iter().filter_map(|line| failed_test(line)).collect()
+}
+
+fn failed_test(line: &str) -> Option<&str> {
+    if let Some((name, "FAILED")) = parse_test(line) {
+        return Some(name);
+    }
+    let mut words = line.split_whitespace();
+    let name = words.nth(1).filter(|word| *word == "FAILED").and_then(|_| words.nth(2))?;
+    Some(name.trim_end_matches(':'))
 }
 
 fn field(fields: &str, name: &str) -> u64 {

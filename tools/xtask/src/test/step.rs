@@ -1,13 +1,16 @@
 //! One step of the test run: what it is called, how it went, and what it printed.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::libtest::{Count, Tally};
-use crate::child;
+use super::libtest::{self, Count, Tally};
+use crate::failure::Failure;
+use crate::{child, signals};
 
 /// How a step went.
 #[derive(Debug, Default)]
@@ -27,20 +30,34 @@ impl Report {
     }
 }
 
+impl std::ops::AddAssign for Report {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.output.extend(other.output);
+        self.reason = self.reason.take().or(other.reason);
+    }
+}
+
 /// Runs the step `name`, says how it went and how long it took, and gives its report.
 pub fn run(name: &str, step: impl FnOnce() -> Result<Report>) -> Report {
     println!("== {name}");
     let started = Instant::now();
-    let report = step().unwrap_or_else(|error| Report {
-        count: Count::one(false),
-        reason: Some(format!("{error:#}")),
-        output: Vec::new(),
+    let report = step().unwrap_or_else(|error| {
+        // A signal ends the run, not only the step that it came in.
+        if let Some(ended) = error.downcast_ref::<Failure>().filter(|failure| failure.is_silent()) {
+            signals::end(ended.code.into());
+        }
+        Report { count: Count::one(false), reason: Some(format!("{error:#}")), output: Vec::new() }
     });
     let Count { passed, failed, skipped } = report.count;
     let word = if failed > 0 { "FAILED" } else { "ok" };
     let reason = report.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let took = started.elapsed().as_secs_f64();
     println!("   {name}: {word}, {passed} passed, {failed} failed, {skipped} skipped{reason}, {took:.1} s");
+    // Already now: who waits need not wait for the end of all steps to know.
+    for test in libtest::failed(&report.output) {
+        println!("   {name}: FAILED: {test}");
+    }
     report
 }
 
@@ -77,9 +94,14 @@ fn late(finished: &child::Finished, limit: Duration) -> Option<String> {
     finished.timed_out.then(|| format!("killed after {} s", limit.as_secs()))
 }
 
-/// Runs the command; on a terminal the line it is at stays visible.
+/// Says what `step` is doing or has done; several may run at once.
+pub fn say(step: &str, what: impl Display) {
+    println!("   {step}: {what}");
+}
+
+/// Runs the command; on a terminal the line it is at stays visible, unless several steps run at once.
 fn watch(command: &mut Command, limit: Duration, mut take: impl FnMut(&str)) -> Result<child::Finished> {
-    let live = io::stdout().is_terminal();
+    let live = io::stdout().is_terminal() && thread::current().name() == Some("main");
     let finished = child::run(command, limit, |line| {
         if live {
             let short: String = line.trim().chars().filter(|c| !c.is_control()).take(76).collect();

@@ -24,13 +24,13 @@ fn what_only_begins_like_the_marker_is_passed_on() {
 
 #[test]
 fn messages_are_read_one_after_the_other_with_files_between() {
-    let mut ctl = &b"ready\nexit 7\nfile 0 5\na\nb\0cnofile 1\nend\n"[..];
+    let mut ctl = &b"ready\nalive\nexit 7\nfile 0 5\na\nb\0cnofile 1\nend\n"[..];
     let mut events = Vec::new();
     while let Some(event) = next_event(&mut ctl) {
         events.push(event);
     }
     let file = Event::File(0, Some(b"a\nb\0c".to_vec()));
-    assert_eq!(events, [Event::Ready, Event::Exit(7), file, Event::File(1, None), Event::End]);
+    assert_eq!(events, [Event::Ready, Event::Alive, Event::Exit(7), file, Event::File(1, None), Event::End]);
 }
 
 #[test]

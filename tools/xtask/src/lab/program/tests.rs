@@ -33,3 +33,12 @@ fn a_variable_needs_a_name_and_a_value_that_may_be_empty() {
         assert!(parse_variable(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn a_disk_needs_its_image() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    let disk = find_disk(image.path()).unwrap();
+    assert!(disk.kept && disk.image == image.path());
+    let error = find_disk(Path::new("/nowhere/disk")).unwrap_err();
+    assert_eq!(crate::failure::report(&error), 2, "{error}");
+}

@@ -32,3 +32,15 @@ fn warnings_of_qemu_are_no_cause() {
         "QEMU said: qemu: cannot allocate memory"
     );
 }
+
+#[test]
+fn a_disk_that_is_kept_is_written_at_once_and_others_not_at_all() {
+    let disk = |image: &str, kept| Disk { image: image.into(), kept };
+    let arguments = disks(&[disk("/a,b", true), disk("/c", false)]);
+    assert_eq!(
+        arguments.join(" "),
+        "-drive if=none,id=disk0,format=raw,cache=writethrough,file=/a,,b -device virtio-blk-pci,drive=disk0 \
+         -drive if=none,id=disk1,format=raw,snapshot=on,cache=unsafe,file=/c -device virtio-blk-pci,drive=disk1"
+    );
+    assert!(disks(&[]).is_empty());
+}

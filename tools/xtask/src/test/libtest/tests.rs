@@ -35,3 +35,40 @@ fn a_program_that_crashed_before_its_summary_is_a_failure() {
     assert_eq!(tally("running 3 tests\ntest a ... ok\n"), Count { passed: 0, failed: 1, skipped: 0 });
     assert_eq!(tally(""), Count::default());
 }
+
+#[test]
+fn what_failed_tests_printed_is_found_among_the_rest() {
+    let long = "more\n".repeat(500);
+    let text = format!(
+        "\
+running 2 tests
+test a ... ok
+test b ... FAILED
+
+failures:
+
+---- b stdout ----
+why b failed
+{long}
+
+failures:
+    b
+
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.05s
+running 1 test
+test c ... ok
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s
+"
+    );
+    let output: Vec<_> = text.lines().map(str::to_owned).collect();
+    let kept = failures(&output);
+    assert!(kept.contains(&"why b failed") && kept.contains(&"    b"), "{kept:?}");
+    assert!(kept.iter().all(|line| !line.starts_with("test ")) && kept.len() < 100, "{kept:?}");
+}
+
+#[test]
+fn failed_tests_are_named_whoever_ran_them() {
+    let output =
+        ["test a::b ... FAILED", "test a::c ... ok", "user    FAILED    0.2 s  a.c: 2 < 3", "user    ok  0.2 s  a.d"];
+    assert_eq!(failed(&output.map(str::to_owned)), ["a::b", "a.c"]);
+}

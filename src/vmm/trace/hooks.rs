@@ -1,0 +1,142 @@
+//! Where events come from: the observers that other layers call, the looks at the chips before and after they change, and
+//! the port where a guest marks its handlers.
+
+use bottom_half::{Happened, Observed, Observer};
+use irqchip::bus::PostObserver;
+use irqchip::ioapic::{IoApic, PinCounters};
+use irqchip::message::Message;
+use irqchip::pic::{ChipState, PicPair};
+use x86::Nanos;
+use x86::apic::TriggerMode;
+use x86::ioapic::{PINS, RedirectionEntry};
+use x86::platform::TRACE_MARK_ON;
+
+use super::event::Event;
+use super::recorder::cut;
+use super::{Recorder, Trace};
+use crate::io_bus::Handler;
+
+impl PostObserver for Recorder {
+    fn posting(&self, index: usize, message: &Message) {
+        let Message { vector, mode, trigger, .. } = *message;
+        self.record(Event::Posted { vcpu: index as u32, vector, mode, level: trigger == TriggerMode::Level });
+    }
+}
+
+impl Observer for Recorder {
+    fn observe(&self, happened: Happened, item: &Observed<'_>) {
+        let Observed { kind, key, vector, cpu, queue } = *item;
+        self.record(Event::Deferred { happened, kind, vector, cpu, key, queue: cut(queue) });
+    }
+}
+
+/// The 8259A pair before a change: IRR, ISR, and the bases of the vectors, the master's first.
+#[derive(Debug, Clone, Copy)]
+pub struct PicBefore([u8; 2], [u8; 2], [u8; 2]);
+
+/// The input whose vector this is.
+fn source(bases: &[u8; 2], vector: u8) -> Option<u8> {
+    let chip = bases.iter().position(|&base| base == vector & !7)?;
+    Some(chip as u8 * 8 + vector % 8)
+}
+
+fn pic_state(pic: &PicPair) -> PicBefore {
+    let state = pic.save();
+    let requests = |chip: &ChipState| chip.lines & chip.elcr | chip.latch & !chip.elcr;
+    let both = |of: fn(&ChipState) -> u8| [of(&state.master), of(&state.slave)];
+    PicBefore(both(requests), both(|chip| chip.isr), both(|chip| chip.base))
+}
+
+/// The I/O APIC's pins before a change.
+pub struct PinsBefore {
+    stamp: u64,
+    pins: [(RedirectionEntry, PinCounters); PINS],
+}
+
+fn pins(ioapic: &IoApic) -> [(RedirectionEntry, PinCounters); PINS] {
+    std::array::from_fn(|pin| {
+        (ioapic.entry(pin as u8).unwrap_or_default(), ioapic.counters(pin as u8).unwrap_or_default())
+    })
+}
+
+impl Trace {
+    /// The 8259A pair before a change.
+    pub fn before_pic(&self, pic: &PicPair) -> Option<PicBefore> {
+        self.is_on().then(|| pic_state(pic))
+    }
+
+    /// The 8259A pair after it; `vector` is what an acknowledge cycle gave.
+    pub fn after_pic(&self, before: Option<PicBefore>, pic: &PicPair, vector: Option<u8>) {
+        let (Some(PicBefore(irr, isr, bases)), Some(recorder)) = (before, self.recorder()) else { return };
+        let PicBefore(new_irr, new_isr, _) = pic_state(pic);
+        for input in 0..16_u8 {
+            let was = |set: [u8; 2]| set[usize::from(input / 8)] & 1 << (input % 8) != 0;
+            // The cascade is no source.
+            if input == x86::pic::CASCADE_IRQ {
+                continue;
+            }
+            if was(isr) && !was(new_isr) {
+                recorder.record(Event::PicEnded { input });
+            }
+            // A request that is gone by now gives the spurious vector, which is nobody's.
+            let acknowledged = vector.filter(|&vector| source(&bases, vector) == Some(input) && was(irr));
+            match (was(irr), was(new_irr)) {
+                (false, true) => recorder.record(Event::PicRequested { input }),
+                (true, false) if acknowledged.is_none() => recorder.record(Event::PicWithdrawn { input }),
+                _ => {}
+            }
+            if let Some(vector) = acknowledged {
+                recorder.record(Event::PicAcknowledged { input, vector });
+                if !was(new_isr) {
+                    // Automatic EOI.
+                    recorder.record(Event::PicEnded { input });
+                }
+            }
+        }
+    }
+
+    /// The I/O APIC's pins before a change.
+    pub fn before_pins(&self, ioapic: &IoApic) -> Option<PinsBefore> {
+        self.recorder().map(|recorder| PinsBefore { stamp: recorder.stamp(), pins: pins(ioapic) })
+    }
+
+    /// The I/O APIC's pins after it. What a pin has sent is dated before the posts that came of it.
+    pub fn after_pins(&self, before: Option<PinsBefore>, ioapic: &IoApic) {
+        let (Some(before), Some(recorder)) = (before, self.recorder()) else { return };
+        for (pin, ((old, counted), (new, counts))) in before.pins.into_iter().zip(pins(ioapic)).enumerate() {
+            let pin = pin as u8;
+            let damped = counts.damped != counted.damped;
+            let sent = counts.sent != counted.sent;
+            let ended = old.remote_irr() && (!new.remote_irr() || sent);
+            if ended {
+                let asserted = ioapic.line(pin).unwrap_or(false);
+                recorder.record_at(before.stamp, Event::PinEnded { pin, asserted, damped });
+            }
+            if sent {
+                let level = new.remote_irr();
+                recorder.record_at(before.stamp, Event::PinSent { pin, vector: new.vector(), level });
+            }
+            if counts.edges_dropped() != counted.edges_dropped() {
+                recorder.record(Event::PinRefused { pin, level: false });
+            }
+            if counts.levels_refused != counted.levels_refused {
+                recorder.record(Event::PinRefused { pin, level: true });
+            }
+        }
+    }
+}
+
+/// The port where a guest marks the entry of a handler, by writing its vector.
+pub struct MarkPort(pub Trace);
+
+impl Handler for MarkPort {
+    fn read(&self, _now: Nanos, _offset: u64, data: &mut [u8]) {
+        data.fill(TRACE_MARK_ON);
+    }
+
+    fn write(&self, _now: Nanos, _offset: u64, data: &[u8]) {
+        if let &[vector, ..] = data {
+            self.0.record(|| Event::Marked { vector });
+        }
+    }
+}

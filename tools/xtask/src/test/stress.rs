@@ -1,0 +1,153 @@
+//! The step that runs the guest kernel's tests on hardware KVM or in the emulated host: what this machine's own KVM can't run
+//! (instructions that a software KVM does not interpret) is run here.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::libtest::Count;
+use super::step::{Report, say};
+use crate::assets::Assets;
+use crate::failure::Failure;
+use crate::kept::Kept;
+use crate::lab::{self, Copy, Job};
+use crate::{child, failure, hardware, workspace};
+
+/// The suite takes a few minutes in the emulated host.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+/// Runs the tests whose names contain `filter`: in `user` mode, or in all modes if `full`.
+///
+/// # Errors
+/// When something does not build, or the emulated host died.
+pub fn run(full: bool, filter: Option<&str>) -> Result<Report> {
+    say("stress", "building");
+    let tophalf = workspace::build_program("tophalf", "tophalf")?;
+    let only = filter.map(|filter| format!("*{filter}*"));
+    if let Some(pattern) = &only
+        && !any_matches(&tophalf, pattern)?
+    {
+        return Ok(Report::default());
+    }
+    let mut whole = Report::default();
+    // See [`lab::CPUS`] for why.
+    let groups: &[_] = if full { &[("user", lab::CPUS), ("split,kernel", 1)] } else { &[("user", lab::CPUS)] };
+    for &(modes, cpus) in groups {
+        let mut arguments = ["stress", "--json", "-", "--irqchip", modes].map(str::to_owned).to_vec();
+        arguments.extend(only.iter().flat_map(|pattern| ["--only".to_owned(), pattern.clone()]));
+        whole += match output(&tophalf, &[arguments], cpus)? {
+            Ran::Output(output) => report(&output),
+            Ran::Not(reason) => return Ok(Report::skipped(1, reason)),
+        };
+    }
+    Ok(whole)
+}
+
+/// What became of some runs of the program.
+pub(super) enum Ran {
+    /// What all of them printed: first what is for people, then the results.
+    Output(String),
+    /// They can't be had on this machine, and why.
+    Not(String),
+}
+
+/// Runs the program once with each of these arguments: here, or in an emulated host with so many CPUs.
+pub(super) fn output(tophalf: &Path, runs: &[Vec<String>], cpus: u32) -> Result<Ran> {
+    let Some(obstacle) = hardware::obstacle() else {
+        let outputs: Result<Vec<_>> =
+            runs.iter().map(|arguments| here(Command::new(tophalf).args(arguments))).collect();
+        return Ok(Ran::Output(outputs?.concat()));
+    };
+    if let Err(error) = Assets::open().and_then(|assets| assets.qemu()) {
+        return match error.downcast_ref::<Failure>() {
+            Some(missing) if missing.code == failure::HOST => Ok(Ran::Not(format!("{error:#}"))),
+            _ => Err(error),
+        };
+    }
+    say("stress", format_args!("in the emulated host ({obstacle})"));
+    let lines: Vec<_> = runs.iter().map(|arguments| format!("tophalf {}", arguments.join(" "))).collect();
+    // None of the words has a meaning for the shell but patterns, and those that no file matches stay as they are.
+    let command = ["sh", "-c", &lines.join("\n")].map(str::to_owned).to_vec();
+    in_lab(command, Copy { host: tophalf.to_owned(), guest: "/bin/tophalf".to_owned() }, cpus).map(Ran::Output)
+}
+
+fn any_matches(tophalf: &Path, pattern: &str) -> Result<bool> {
+    let output = Command::new(tophalf).args(["stress", "--list", "--only", pattern]).output();
+    Ok(output.context("cannot list the guest's tests")?.status.success())
+}
+
+fn here(command: &mut Command) -> Result<String> {
+    let mut output = String::new();
+    child::run(command, LIMIT, |line| {
+        output.push_str(line);
+        output.push('\n');
+    })?;
+    Ok(output)
+}
+
+fn in_lab(command: Vec<String>, program: Copy, cpus: u32) -> Result<String> {
+    let (results, stories) = (Kept::default(), Kept::default());
+    let job = Job {
+        command,
+        files: vec![program],
+        cpus,
+        timeout: Some(LIMIT),
+        stdout: Box::new(results.clone()),
+        stderr: Box::new(stories.clone()),
+        ..Job::default()
+    };
+    lab::run(job)?;
+    // One after the other: a line of a story in the middle of the results would spoil them.
+    Ok(stories.text() + &results.text())
+}
+
+/// The results are the JSON objects among the lines, one of each run; without one, or with one that has no tests, the whole has failed.
+pub(super) fn report(output: &str) -> Report {
+    let (results, lines) = results(output);
+    let outcomes = |result: &Value| -> Option<Vec<String>> {
+        let tests = result["tests"].as_array().filter(|tests| !tests.is_empty())?;
+        tests.iter().map(|test| Some(test["outcome"].as_str()?.to_owned())).collect()
+    };
+    let outcomes: Option<Vec<Vec<String>>> = results.iter().map(outcomes).collect();
+    let Some(outcomes) = outcomes.filter(|runs| !runs.is_empty()).map(|runs| runs.concat()) else {
+        let all = output.lines().map(str::to_owned).collect();
+        return Report { count: Count::one(false), output: all, reason: Some("no results".to_owned()) };
+    };
+    let number = |wanted: &[&str]| outcomes.iter().filter(|outcome| wanted.contains(&outcome.as_str())).count() as u64;
+    let count = Count {
+        passed: number(&["passed", "known"]),
+        skipped: number(&["skipped"]),
+        failed: outcomes.len() as u64 - number(&["passed", "known", "skipped"]),
+    };
+    // What went well would hide the stories of what failed.
+    let went_well = |line: &str| matches!(line.split_whitespace().nth(1), Some("ok" | "known" | "skipped"));
+    Report { count, output: lines.into_iter().filter(|line| !went_well(line)).collect(), reason: None }
+}
+
+/// The JSON objects, which begin and end with a line that is a brace, and the other lines.
+pub(super) fn results(output: &str) -> (Vec<Value>, Vec<String>) {
+    let (mut objects, mut object, mut others) = (Vec::new(), None, Vec::new());
+    for line in output.lines() {
+        match (&mut object, line) {
+            (None, "{") => object = Some(String::from(line)),
+            (None, _) => others.push(line.to_owned()),
+            (Some(text), _) => {
+                text.push_str(line);
+                if line == "}" {
+                    // What is no JSON after all leaves the run without results.
+                    objects.push(serde_json::from_str(text).unwrap_or_default());
+                    object = None;
+                }
+            }
+        }
+    }
+    // One that has no end is none of ours.
+    objects.extend(object.map(|_| Value::Null));
+    (objects, others)
+}
+
+#[cfg(test)]
+mod tests;
