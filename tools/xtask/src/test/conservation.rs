@@ -26,11 +26,11 @@ const MIX: [(&str, u64); 10] = [
     ("conservation.flood_of_levels", 300_000),
 ];
 
-/// Builds, and runs all of it.
+/// Builds, and runs all of it, or only what the one test is among.
 ///
 /// # Errors
 /// When something does not build, or the emulated host died.
-pub fn run(full: bool) -> Result<Report> {
+pub fn run(full: bool, test: Option<&str>) -> Result<Report> {
     say("conservation", "building");
     let tophalf = workspace::build_program("tophalf", "tophalf")?;
     let factor = if full { 10 } else { 1 };
@@ -38,7 +38,8 @@ pub fn run(full: bool) -> Result<Report> {
     for mode in ["user", "split", "kernel"] {
         // See [`lab::CPUS`] for why.
         let cpus = if mode == "user" { lab::CPUS } else { 1 };
-        let runs: Vec<_> = MIX.iter().map(|&(tests, count)| arguments(mode, tests, factor * count)).collect();
+        let chosen = MIX.iter().filter(|(tests, _)| test.is_none_or(|test| is_among(tests, test)));
+        let runs: Vec<_> = chosen.map(|&(tests, count)| arguments(mode, tests, factor * count)).collect();
         let output = match stress::output(&tophalf, &runs, cpus)? {
             Ran::Output(output) => output,
             Ran::Not(reason) => return Ok(Report::skipped(1, reason)),
@@ -46,7 +47,7 @@ pub fn run(full: bool) -> Result<Report> {
         let sent = sent(&stress::results(&output).0);
         say("conservation", format_args!("{mode}: {sent} interrupts"));
         let report = stress::report(&output);
-        if report.count.failed == 0 {
+        if report.count.failed == 0 && test.is_none() {
             whole += enough(sent, factor * INTERRUPTS, mode);
         }
         whole += report;
@@ -57,6 +58,11 @@ pub fn run(full: bool) -> Result<Report> {
 fn arguments(mode: &str, tests: &str, count: u64) -> Vec<String> {
     let count = count.to_string();
     ["stress", "--json", "-", "--irqchip", mode, "--only", tests, "--count", &count].map(str::to_owned).to_vec()
+}
+
+/// Whether the pattern, which ends with a star or has none, covers the test.
+fn is_among(pattern: &str, test: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == test, |start| test.starts_with(start))
 }
 
 /// What the guests have sent, of all kinds.
@@ -72,12 +78,12 @@ fn sent(results: &[Value]) -> u64 {
 fn enough(sent: u64, wanted: u64, mode: &str) -> Report {
     let enough = sent >= wanted;
     let reason = (!enough).then(|| format!("only {sent} interrupts in {mode} mode, not {wanted}"));
-    Report { count: Count::one(enough), output: Vec::new(), reason }
+    Report { count: Count::one(enough), reason, ..Report::default() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{INTERRUPTS, enough, sent};
+    use super::{INTERRUPTS, MIX, enough, is_among, sent};
     use crate::test::stress::results;
 
     const TWO_RUNS: &str = "\
@@ -95,6 +101,15 @@ user    ok        0.2 s  a.b
     #[test]
     fn what_all_runs_have_sent_counts() {
         assert_eq!(sent(&results(TWO_RUNS).0), 12);
+    }
+
+    #[test]
+    fn one_test_is_among_one_of_the_patterns() {
+        let patterns = |test| MIX.iter().filter(|(pattern, _)| is_among(pattern, test)).count();
+        assert_eq!(
+            (patterns("conservation.ipis_to_all"), patterns("conservation.nmis"), patterns("conservation.nmi")),
+            (1, 1, 0)
+        );
     }
 
     #[test]

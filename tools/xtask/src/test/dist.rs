@@ -18,7 +18,7 @@ pub fn run() -> Result<Report> {
         // Making it is a test as well.
         Err(error) if failure::is_missing(&error) => {
             let reason = Some(format!("{error:#}"));
-            return Ok(Report { count: Count { passed: 1, failed: 0, skipped: 1 }, output: Vec::new(), reason });
+            return Ok(Report { count: Count { passed: 1, failed: 0, skipped: 1 }, reason, ..Report::default() });
         }
         Err(error) => return Err(error),
     };

@@ -117,6 +117,13 @@ pub fn failures(output: &[String]) -> Vec<&str> {
     kept
 }
 
+/// What one failed test of Rust's printed.
+pub fn story<'a>(output: &'a [String], test: &str) -> impl Iterator<Item = &'a str> {
+    let heading = format!("---- {test} stdout ----");
+    let lines = output.iter().map(String::as_str).skip_while(move |line| *line != heading).skip(1);
+    lines.take_while(|line| !line.starts_with("---- ") && *line != "failures:")
+}
+
 /// The names of the tests that failed: of Rust's test programs, and of the guest kernel's ("MODE FAILED TIME s NAME: WHY").
 pub fn failed(output: &[String]) -> Vec<&str> {
     output.iter().filter_map(|line| failed_test(line)).collect()

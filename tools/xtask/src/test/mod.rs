@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test there is, step by step, and one verdict.
 
+mod again;
 mod boots;
 mod conservation;
 mod dist;
@@ -67,6 +68,9 @@ pub struct Options {
     /// Also the long runs: 20 boots where otherwise 3 do, ten cuts of power where otherwise one does, ten times the operations against the reference models and KVM's controllers, ten times the interrupts, all faults where otherwise six are looked for
     #[arg(long)]
     full: bool,
+    /// Count as failed what passes at a second try only
+    #[arg(long)]
+    strict: bool,
     /// Only this step (fmt, guest-fmt, clippy, guest-clippy, doc, cargo-test, loom, shuttle, reference, dist, stress, conservation, mutate, oracle, boots, power-cut), or only tests whose name contains this
     #[arg(value_name = "STEP|NAME")]
     filter: Option<String>,
@@ -94,7 +98,12 @@ pub fn main(options: &Options) -> Result<u8> {
     let steps: Vec<_> = STEPS.into_iter().filter(|name| wanted(name)).collect();
     let (alone, rest) = steps.split_at(steps.iter().position(|name| *name == LAST_ALONE).map_or(0, |last| last + 1));
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let run = |name, threads| step::run(name, || run(name, options.full, names, threads));
+    let run = |name, threads| {
+        let run = |names: Option<&str>| run(name, options.full, names, threads);
+        step::run(name, || {
+            if options.strict { run(names) } else { again::settle(name, run(names), |test| run(test.or(names))) }
+        })
+    };
     let mut reports: Vec<_> = alone.iter().map(|&name| (name, run(name, processors))).collect();
     let at_once = (processors / 2).clamp(1, AT_ONCE).min(rest.len());
     reports.extend(together(rest, at_once, |name| run(name, processors / at_once)));
@@ -102,12 +111,17 @@ pub fn main(options: &Options) -> Result<u8> {
     for (_, report) in &reports {
         total += report.count;
     }
-    for (name, report) in reports.iter().filter(|(_, report)| report.count.failed > 0) {
+    for (name, report) in reports.iter().filter(|(_, report)| report.count.failed > 0 || !report.second.is_empty()) {
         show(name, report);
     }
     // Once more, at the very end, where everybody looks first.
-    for (name, report) in reports.iter().filter(|(_, report)| report.count.failed > 0) {
-        for failed in libtest::failed(&report.output) {
+    for (name, report) in &reports {
+        for test in &report.second {
+            println!("passed at the second try: {name}: {test}");
+        }
+        for failed in
+            libtest::failed(&report.output).iter().filter(|failed| !report.second.iter().any(|test| test == *failed))
+        {
             println!("FAILED: {name}: {failed}");
         }
     }
@@ -180,7 +194,7 @@ fn run(name: &str, full: bool, filter: Option<&str>, threads: usize) -> Result<R
         "dist" => dist::run(),
         "power-cut" => power_cut::run(full, filter),
         "stress" => stress::run(full, filter),
-        "conservation" => conservation::run(full),
+        "conservation" => conservation::run(full, filter),
         "oracle" => oracle::run(full, filter),
         "mutate" => mutate::run(full),
         _ => boots::run(full, filter),

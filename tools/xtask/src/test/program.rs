@@ -165,7 +165,7 @@ impl Progress {
         if !success && count.failed == 0 {
             count.failed = 1;
         }
-        Report { count, output: self.output, reason }
+        Report { count, output: self.output, reason, ..Report::default() }
     }
 }
 

@@ -21,12 +21,14 @@ pub struct Report {
     pub output: Vec<String>,
     /// Why something was skipped or failed as a whole.
     pub reason: Option<String>,
+    /// What failed first and passed when it was tried again.
+    pub second: Vec<String>,
 }
 
 impl Report {
     /// A step that could not run: all its tests are skipped.
     pub fn skipped(tests: u64, reason: String) -> Self {
-        Self { count: Count { skipped: tests, ..Count::default() }, output: Vec::new(), reason: Some(reason) }
+        Self { count: Count { skipped: tests, ..Count::default() }, reason: Some(reason), ..Self::default() }
     }
 }
 
@@ -35,6 +37,7 @@ impl std::ops::AddAssign for Report {
         self.count += other.count;
         self.output.extend(other.output);
         self.reason = self.reason.take().or(other.reason);
+        self.second.extend(other.second);
     }
 }
 
@@ -47,7 +50,7 @@ pub fn run(name: &str, step: impl FnOnce() -> Result<Report>) -> Report {
         if let Some(ended) = error.downcast_ref::<Failure>().filter(|failure| failure.is_silent()) {
             signals::end(ended.code.into());
         }
-        Report { count: Count::one(false), reason: Some(format!("{error:#}")), output: Vec::new() }
+        Report { count: Count::one(false), reason: Some(format!("{error:#}")), ..Report::default() }
     });
     let Count { passed, failed, skipped } = report.count;
     let word = if failed > 0 { "FAILED" } else { "ok" };
@@ -57,6 +60,9 @@ pub fn run(name: &str, step: impl FnOnce() -> Result<Report>) -> Report {
     // Already now: who waits need not wait for the end of all steps to know.
     for test in libtest::failed(&report.output) {
         println!("   {name}: FAILED: {test}");
+    }
+    for test in &report.second {
+        println!("   {name}: passed at the second try: {test}");
     }
     report
 }
@@ -68,7 +74,7 @@ pub fn run(name: &str, step: impl FnOnce() -> Result<Report>) -> Report {
 pub fn check(command: &mut Command, limit: Duration) -> Result<Report> {
     let mut output = Vec::new();
     let finished = watch(command, limit, |line| output.push(line.to_owned()))?;
-    Ok(Report { count: Count::one(finished.success), output, reason: late(&finished, limit) })
+    Ok(Report { count: Count::one(finished.success), output, reason: late(&finished, limit), ..Report::default() })
 }
 
 /// A step that runs test programs: their tests count.
@@ -87,7 +93,7 @@ pub fn tests(command: &mut Command, limit: Duration) -> Result<Report> {
     if !finished.success && count.failed == 0 {
         count.failed = 1;
     }
-    Ok(Report { count, output, reason: late(&finished, limit) })
+    Ok(Report { count, output, reason: late(&finished, limit), ..Report::default() })
 }
 
 fn late(finished: &child::Finished, limit: Duration) -> Option<String> {

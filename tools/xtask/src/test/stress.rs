@@ -114,7 +114,12 @@ pub(super) fn report(output: &str) -> Report {
     let outcomes: Option<Vec<Vec<String>>> = results.iter().map(outcomes).collect();
     let Some(outcomes) = outcomes.filter(|runs| !runs.is_empty()).map(|runs| runs.concat()) else {
         let all = output.lines().map(str::to_owned).collect();
-        return Report { count: Count::one(false), output: all, reason: Some("no results".to_owned()) };
+        return Report {
+            count: Count::one(false),
+            output: all,
+            reason: Some("no results".to_owned()),
+            ..Report::default()
+        };
     };
     let number = |wanted: &[&str]| outcomes.iter().filter(|outcome| wanted.contains(&outcome.as_str())).count() as u64;
     let count = Count {
@@ -124,7 +129,7 @@ pub(super) fn report(output: &str) -> Report {
     };
     // What went well would hide the stories of what failed.
     let went_well = |line: &str| matches!(line.split_whitespace().nth(1), Some("ok" | "known" | "skipped"));
-    Report { count, output: lines.into_iter().filter(|line| !went_well(line)).collect(), reason: None }
+    Report { count, output: lines.into_iter().filter(|line| !went_well(line)).collect(), ..Report::default() }
 }
 
 /// The JSON objects, which begin and end with a line that is a brace, and the other lines.
