@@ -10,6 +10,7 @@ use kernel::irq::chip::Chip;
 use kernel::irq::desc::{Action, IrqReturn};
 use kernel::irq::flow::Flow;
 use kernel::irq::manage;
+use kernel::sync::without_interrupts;
 use kernel::testing::{Failure, TestResult};
 use kernel::{check, check_eq, test, wait};
 use x86::agent::{Kind, Op, Status};
@@ -99,8 +100,12 @@ fn level() -> TestResult {
     }
     with_pin(true, handler, || {
         HANDLE.store(0, Ordering::SeqCst);
-        let stream = granted(Stream::start(Target::Level(PIN.into()), When::After(1_000_000), 1, Some(&SENT)))?;
-        HANDLE.store(stream.handle(), Ordering::SeqCst);
+        // The handler must know what to acknowledge, however late this vCPU is.
+        let stream = without_interrupts(|| {
+            let started = Stream::start(Target::Level(PIN.into()), When::After(1_000_000), 1, Some(&SENT));
+            started.inspect(|stream| HANDLE.store(stream.handle(), Ordering::SeqCst))
+        });
+        let stream = granted(stream)?;
         wait::for_condition(|| count() == 3)?;
         kernel::time::delay(3_000);
         check_eq!(count(), 3, "interrupts after the acknowledge");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// A boot that takes longer than this has hung; the slowest (8 vCPUs on an emulated host of 2 CPUs) takes about a
 /// quarter of it.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(600);
 /// The end of a whole report.
 const DONE: &str = "@@TOPHALF-DONE@@";
 

@@ -1,10 +1,12 @@
-//! A network between the guest and its host: a tap interface that the test makes.
+//! A network between the guest and its host: a tap interface that the test makes, in a network namespace that it makes.
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
+use std::panic;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use nix::sched::{CloneFlags, unshare};
 use sys::tap::Tap;
 
 use crate::assert_healthy;
@@ -40,6 +42,18 @@ fn serve(listener: &TcpListener, count: usize) -> io::Result<usize> {
     }
     let more = second.read(&mut back)?;
     Ok(count + more.min(1))
+}
+
+/// Runs `test`, and what it starts, in a network namespace of its own: no address or interface of this machine's is in its way, and it is
+/// in nobody's. `None` where none can be made.
+fn in_own_namespace<T: Send>(test: impl FnOnce() -> Option<T> + Send) -> Option<T> {
+    // A namespace belongs to a thread, and goes with the last of its processes.
+    let own = || if unshare(CloneFlags::CLONE_NEWNET).is_ok() { test() } else { None };
+    let result = thread::scope(|scope| scope.spawn(own).join()).unwrap_or_else(|failed| panic::resume_unwind(failed));
+    if result.is_none() {
+        println!("SKIPPED: no network namespace or no tap interface can be made here");
+    }
+    result
 }
 
 /// A network between a test and its guest.
@@ -103,14 +117,14 @@ ls -1 -d /sys/class/net/eth0/queues/tx-*
 #[test]
 #[ignore = "needs real KVM: run by cargo xtask test"]
 fn packets_go_both_ways_and_none_is_lost() {
-    go_both_ways("10.77.0.1", 5077, 1);
+    in_own_namespace(|| go_both_ways("10.77.0.1", 5077, 1));
 }
 
 /// Red when: the control queue's command is not answered or not obeyed, or pairs of queues share what each should have.
 #[test]
 #[ignore = "needs real KVM: run by cargo xtask test"]
 fn packets_go_both_ways_over_two_pairs_of_queues() {
-    let Some(report) = go_both_ways("10.78.0.1", 5078, 2) else { return };
+    let Some(report) = in_own_namespace(|| go_both_ways("10.78.0.1", 5078, 2)) else { return };
     let queues = ["/sys/class/net/eth0/queues/tx-0", "/sys/class/net/eth0/queues/tx-1"];
     assert_eq!(report.lines("script")[2..4], queues, "{report}");
     for queue in ["input.0", "input.1"] {
@@ -126,12 +140,12 @@ fn packets_go_both_ways_over_two_pairs_of_queues() {
 #[test]
 #[ignore = "needs real KVM: run by cargo xtask test"]
 fn an_interface_with_one_queue_is_refused_for_two() {
-    let Some(network) = Network::new("10.79.0.1", 5079, 1) else {
-        println!("SKIPPED: no tap interface can be made here");
-        return;
+    let refused = || {
+        let network = Network::new("10.79.0.1", 5079, 1)?;
+        let kernel = crate::guest::variable("TOPHALF_KERNEL");
+        Some(crate::guest::run(kernel.as_ref(), &["--net", &format!("tap={},queues=2", network.interface)]))
     };
-    let kernel = crate::guest::variable("TOPHALF_KERNEL");
-    let output = crate::guest::run(kernel.as_ref(), &["--net", &format!("tap={},queues=2", network.interface)]);
+    let Some(output) = in_own_namespace(refused) else { return };
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(
@@ -142,10 +156,7 @@ fn an_interface_with_one_queue_is_refused_for_two() {
 
 /// Gives the guest's report; `None` where there can be no network.
 fn go_both_ways(host: &'static str, port: u16, queues: u16) -> Option<Report> {
-    let Some(network) = Network::new(host, port, queues) else {
-        println!("SKIPPED: no tap interface can be made here");
-        return None;
-    };
+    let network = Network::new(host, port, queues)?;
     let listener = TcpListener::bind((host, network.port)).expect("the interface has this address");
     let (transfer, rounds) = amounts(queues);
     let server = thread::spawn(move || serve(&listener, transfer));

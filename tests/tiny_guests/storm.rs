@@ -233,10 +233,13 @@ fn a_storm_at_saturation_leaves_the_other_processor_and_the_monitor_alone() {
     let runs = |tables: &Tables| tables.softirqs["HRTIMER"][2];
     let first = Tables::ask(&mut user);
     let resident = resident_kib(&user);
-    let mut last = runs(&first);
+    // The softirq thread has the lowest priority: the monitor may answer a few times before it runs again.
+    const ASKED_AT_MOST: u32 = 100;
+    let (mut last, mut in_vain) = (runs(&first), 0);
     while last < runs(&first) + RUNS {
         let tables = Tables::ask(&mut user);
-        assert!(runs(&tables) > last, "it goes on: {last}, {}", runs(&tables));
+        in_vain = if runs(&tables) > last { 0 } else { in_vain + 1 };
+        assert!(in_vain < ASKED_AT_MOST, "it goes on: {last}, {}", runs(&tables));
         last = runs(&tables);
         assert!(tables.handed_over[2] > 0, "{:?}", tables.handed_over);
         assert_eq!(tables.handed_over[..2], [0, 0], "that is the main loop's CPU alone");

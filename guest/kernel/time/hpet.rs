@@ -56,6 +56,16 @@ pub fn run() {
     write(CONFIGURATION, read(CONFIGURATION) | 1);
 }
 
+/// Whether timers 0 and 1 can take the lines of the PIT and the RTC.
+pub fn can_replace_legacy() -> bool {
+    read(CAPABILITIES) & 1 << 15 != 0
+}
+
+/// Timers 0 and 1 have the lines of the PIT and the RTC, which are cut off from them, or give them back ("LegacyReplacement Route").
+pub fn replace_legacy(replace: bool) {
+    write(CONFIGURATION, read(CONFIGURATION) & !2 | u64::from(replace) << 1);
+}
+
 /// The counter.
 pub fn count() -> u64 {
     read(COUNTER)

@@ -14,6 +14,7 @@ use kernel::irq::chip;
 use kernel::measure::{EVENTS_MAX, LATENCY, Slots, between, events, hand_over, spin_until, watched};
 use kernel::measurement;
 use kernel::random::Random;
+use kernel::sync::without_interrupts;
 use kernel::testing::{Failure, TestResult};
 use kernel::time::tsc;
 use x86::agent::{Op, Status};
@@ -136,8 +137,12 @@ fn run(target: Target, stream: u64) -> TestResult {
     let mean = if boot_info().software_host() { 5_000_000 } else { 400_000 };
     let seed = Random::from_seed(0x100 + stream).next() as u32;
     watched(|| {
-        let stream = Stream::start_drawn(target, mean, seed, count, &SLOTS).map_err(refused)?;
-        HANDLE.store(stream.handle(), Ordering::SeqCst);
+        // A handler that can't lower the line yet would leave it up: an edge input then never sees another edge.
+        let stream = without_interrupts(|| -> Result<_, Failure> {
+            let stream = Stream::start_drawn(target, mean, seed, count, &SLOTS).map_err(refused)?;
+            HANDLE.store(stream.handle(), Ordering::SeqCst);
+            Ok(stream)
+        })?;
         let result = spin_until_served(count);
         stream.stop().map_err(refused)?;
         result
