@@ -3,13 +3,13 @@
 use spin::Once;
 use x86::agent::words;
 use x86::ioapic::VERSION as DIRECTED_EOI_VERSION;
-use x86::test_record::Needs;
+use x86::test_record::{Modes, Needs};
 
 use crate::acpi::{self, Tables};
 use crate::arch::percpu;
 use crate::boot::info::boot_info;
 use crate::chips::{apic, ioapic};
-use crate::{agent, time};
+use crate::{agent, testing, time};
 
 static TABLES: Once<Tables> = Once::new();
 
@@ -51,6 +51,7 @@ pub fn has(need: Needs) -> bool {
         Needs::DIRECTED_EOI => ioapic::version() >= DIRECTED_EOI_VERSION && apic::can_suppress_broadcast(),
         Needs::ALONE => true,
         Needs::STI_SHADOW => boot_info().keeps_sti_shadow(),
+        Needs::IN_SERVICE => testing::mode() == Modes::USER || !boot_info().software_host(),
         _ => false,
     }
 }

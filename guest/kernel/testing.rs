@@ -160,6 +160,7 @@ fn describe(need: Needs) -> &'static str {
         Needs::DIRECTED_EOI => "directed EOI",
         Needs::ALONE => "to be named by itself",
         Needs::STI_SHADOW => "the shadow of STI, which this host forgets at an exit",
+        Needs::IN_SERVICE => "ISR, which reads 0 in the local APIC of this software KVM",
         _ => "something that this kernel does not know",
     }
 }

@@ -20,12 +20,12 @@ use crate::irq::{Number, done};
 
 test!("agent.refuses_what_is_wrong", [14], refuses; .needs(Needs::AGENT));
 test!("agent.pulses_are_edges", [10, 14], pulses; .needs(Needs::AGENT));
-test!("agent.level_stays_until_it_is_acknowledged", [10, 14], level; .needs(Needs::AGENT));
+test!("agent.level_stays_until_it_is_acknowledged", [10, 14], level; .needs(Needs::AGENT).needs(Needs::IN_SERVICE));
 test!("agent.messages_arrive", [10, 14], messages; .needs(Needs::AGENT));
 test!("agent.nmis_arrive", [7], nmis; .needs(Needs::AGENT));
 test!("agent.delayed_and_repeated_streams_run_to_their_end", [14], schedules; .needs(Needs::AGENT));
 test!("agent.stopped_stream_is_silent", [14], stopped; .needs(Needs::AGENT));
-test!("agent.shared_level_line_is_an_or", [10, 14], shared_line; .needs(Needs::AGENT));
+test!("agent.shared_level_line_is_an_or", [10, 14], shared_line; .needs(Needs::AGENT).needs(Needs::IN_SERVICE));
 
 /// A pin that no device of the machine has.
 const PIN: u8 = 21;

@@ -22,11 +22,14 @@ use x86::test_record::Needs;
 
 use crate::irq::done;
 
-test!("races.mask_against_raise", [10, 14], mask_against_raise; .needs(Needs::AGENT));
-test!("races.entry_is_rewritten_in_service", [10, 12, 14], rewritten_in_service; .needs(Needs::AGENT).cpus(2));
+test!("races.mask_against_raise", [10, 14], mask_against_raise; .needs(Needs::AGENT).needs(Needs::IN_SERVICE));
+test!("races.entry_is_rewritten_in_service", [10, 12, 14], rewritten_in_service;
+    .needs(Needs::AGENT).cpus(2).needs(Needs::IN_SERVICE));
 test!("races.line_falls_before_it_is_taken", [10, 14], falls_early; .needs(Needs::AGENT));
-test!("races.line_rises_again_before_its_eoi", [10, 14], rises_before_eoi; .needs(Needs::AGENT));
-test!("races.pic_and_apic_are_exchanged_while_busy", [9, 10, 11], exchanged; .needs(Needs::AGENT));
+test!("races.line_rises_again_before_its_eoi", [10, 14], rises_before_eoi;
+    .needs(Needs::AGENT).needs(Needs::IN_SERVICE));
+test!("races.pic_and_apic_are_exchanged_while_busy", [9, 10, 11], exchanged;
+    .needs(Needs::AGENT).needs(Needs::IN_SERVICE));
 test!("races.nmis_on_the_way_into_and_out_of_the_kernel", [3, 7, 22], nmis_at_entries; .cpus(2));
 
 /// A pin, and an input of the 8259A pair, that no device of the machine has.

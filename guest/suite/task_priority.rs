@@ -8,11 +8,12 @@ use kernel::sync::without_interrupts;
 use kernel::testing::{TestResult, mode};
 use kernel::{check_eq, probe, test, wait};
 use x86::apic::reg;
+use x86::test_record::Needs;
 
 use crate::apic::{IN_KVM, send, with_vectors};
 
 test!("apic.cr8_is_the_tpr", [11], cr8);
-test!("apic.ppr_follows_tpr_and_service", [11], ppr);
+test!("apic.ppr_follows_tpr_and_service", [11], ppr; .needs(Needs::IN_SERVICE));
 
 fn cr8() -> TestResult {
     without_interrupts(|| {

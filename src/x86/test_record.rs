@@ -46,6 +46,8 @@ bitflags::bitflags! {
         const ALONE = 1 << 8;
         /// The shadow of STI: without, a processor that looks for work before `sti; hlt` may sleep through it.
         const STI_SHADOW = 1 << 9;
+        /// A local APIC that shows what is in service: that of a software KVM has injected it and forgotten it.
+        const IN_SERVICE = 1 << 10;
     }
 
     /// Interrupt-controller modes.
@@ -127,12 +129,12 @@ impl<Body> TestRecord<Body> {
         }
     }
 
-    /// With these needs.
+    /// With these needs, too.
     pub const fn needs(mut self, needs: Needs) -> Self
     where
         Body: Copy,
     {
-        self.needs = needs.bits();
+        self.needs |= needs.bits();
         self
     }
 

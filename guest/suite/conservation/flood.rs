@@ -31,7 +31,8 @@ use super::{LIMIT, id_of, spin, tally};
 use crate::irq::done;
 
 test!("conservation.flood_of_edges", [10, 14], flood::<EDGE>; .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT));
-test!("conservation.flood_of_levels", [10, 14], flood::<LEVEL>; .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT));
+test!("conservation.flood_of_levels", [10, 14], flood::<LEVEL>;
+    .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT).needs(Needs::IN_SERVICE));
 test!("conservation.flood_of_messages", [11, 14], flood::<MESSAGE>; .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT));
 test!("conservation.flood_of_lines_through_the_pic", [9, 14], flood::<PIC>; .needs(Needs::AGENT).limit_ms(LIMIT));
 

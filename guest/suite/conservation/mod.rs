@@ -29,12 +29,14 @@ use devices::Devices;
 pub use flood::quiesce;
 use tally::{IPIS, NMIS, TIMERS, Tally};
 
-test!("conservation.all_kinds_on_one_cpu", [10, 11, 14], exact::<1, ALL>; .needs(Needs::AGENT).limit_ms(LIMIT));
+test!("conservation.all_kinds_on_one_cpu", [10, 11, 14], exact::<1, ALL>;
+    .needs(Needs::AGENT).limit_ms(LIMIT).needs(Needs::IN_SERVICE));
 test!("conservation.all_kinds_on_two_cpus", [10, 11, 12, 13, 14], exact::<2, ALL>;
-    .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT));
+    .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT).needs(Needs::IN_SERVICE));
 test!("conservation.all_kinds_on_four_cpus", [10, 11, 12, 13, 14], exact::<4, ALL>;
-    .needs(Needs::AGENT).cpus(4).limit_ms(LIMIT));
-test!("conservation.lines_and_messages", [10, 12, 14], exact::<2, DEVICES>; .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT));
+    .needs(Needs::AGENT).cpus(4).limit_ms(LIMIT).needs(Needs::IN_SERVICE));
+test!("conservation.lines_and_messages", [10, 12, 14], exact::<2, DEVICES>;
+    .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT).needs(Needs::IN_SERVICE));
 test!("conservation.ipis_to_oneself", [11, 13], exact::<1, IPI>; .limit_ms(LIMIT));
 test!("conservation.ipis_between_cpus", [11, 13], exact::<4, IPI>; .cpus(2).limit_ms(LIMIT));
 test!("conservation.timers_and_sleep", [11, 20], exact::<2, TIMER>;

@@ -11,11 +11,11 @@ use x86::test_record::Needs;
 use super::{CPUS, Ordering, SOURCES, Storm, count, serve};
 use crate::conservation::quiesce;
 
-test!("storm.each_ring_is_an_interrupt", [10, 11], rings; .needs(Needs::AGENT).cpus(2));
+test!("storm.each_ring_is_an_interrupt", [10, 11], rings; .needs(Needs::AGENT).cpus(2).needs(Needs::IN_SERVICE));
 test!("storm.pulses_are_conserved", [10, 11], flood::<{ Source::Pulse as u32 }>;
     .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT));
 test!("storm.levels_are_conserved", [10, 11], flood::<{ Source::Level as u32 }>;
-    .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT));
+    .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT).needs(Needs::IN_SERVICE));
 test!("storm.messages_are_conserved", [11], flood::<{ Source::Msi as u32 }>;
     .needs(Needs::AGENT).cpus(2).limit_ms(LIMIT));
 

@@ -12,7 +12,8 @@ use super::{PROGRAM, Program, SOURCES, Storm, count, serve};
 
 test!("storm.program_goes_on_below_saturation", [10, 11, 22], program_goes_on;
     .needs(Needs::AGENT).cpus(2).limit_ms(120_000));
-test!("storm.other_cpu_keeps_half_of_its_progress", [10, 11], other_cpu; .needs(Needs::AGENT).cpus(2).limit_ms(120_000));
+test!("storm.other_cpu_keeps_half_of_its_progress", [10, 11], other_cpu;
+    .needs(Needs::AGENT).cpus(2).limit_ms(120_000));
 
 /// Rates: nanoseconds between events, and how many.
 const RAMP: [(u64, u64); 7] =
