@@ -67,3 +67,10 @@ fn a_lost_host_is_started_once_more() {
         assert_eq!(report.is_ok_and(|report| report.second == ["all of stress: it died"]), tries == 1);
     }
 }
+
+#[test]
+fn a_host_lost_at_the_second_try_leaves_the_test_failed_and_the_others_as_they_were() {
+    let report = settle("boots", Ok(report(&["a"], &[])), |_| Err(failure::host("it died"))).unwrap();
+    assert_eq!(report.count, Count { passed: 10, failed: 1, skipped: 1 });
+    assert_eq!(report.output.last().map(String::as_str), Some("a: it died"));
+}
