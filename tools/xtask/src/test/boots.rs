@@ -43,7 +43,7 @@ pub fn run(full: bool, filter: Option<&str>) -> Result<Report> {
     if !full {
         environment.clear();
     }
-    let limit = if full { 4 * HOUR } else { HOUR };
+    let limit = if full { 4 * HOUR } else { 2 * HOUR };
     if let Some(obstacle) = obstacle {
         say("boots", format_args!("in the emulated host ({obstacle})"));
         environment.push(("TOPHALF_LAB", "1"));

@@ -46,8 +46,7 @@ const STEPS: [&str; 16] = [
 /// Up to this step they run one after the other, each with all processors; those after it take what is free: an emulated host
 /// uses one processor.
 const LAST_ALONE: &str = "cargo-test";
-/// Steps at once at most: an emulated host takes 4 GiB of memory. And no more than half the processors: two threads of one core, which two
-/// processors often are, do hardly more than one.
+/// Steps at once at most: an emulated host takes 4 GiB of memory. And no more than there are processors.
 const AT_ONCE: usize = 3;
 /// Steps that have no tests to choose from.
 const CHECKS: [&str; 8] = ["fmt", "guest-fmt", "clippy", "guest-clippy", "doc", "conservation", "dist", "mutate"];
@@ -105,7 +104,7 @@ pub fn main(options: &Options) -> Result<u8> {
         })
     };
     let mut reports: Vec<_> = alone.iter().map(|&name| (name, run(name, processors))).collect();
-    let at_once = (processors / 2).clamp(1, AT_ONCE).min(rest.len());
+    let at_once = processors.clamp(1, AT_ONCE).min(rest.len());
     reports.extend(together(rest, at_once, |name| run(name, processors / at_once)));
     let mut total = Count::default();
     for (_, report) in &reports {
