@@ -12,11 +12,13 @@ use sys::tap::Tap;
 use crate::assert_healthy;
 use crate::guest::{Guest, Report};
 
-/// MiB each way, and how often the link goes down and up again.
+/// MiB each way, and how often the link goes down and up again. An emulated host on a busy machine moves less than one MiB a second.
 fn amounts(queues: u16) -> (usize, usize) {
-    match (queues, std::env::var_os("TOPHALF_FULL")) {
-        (1, None) => (256, 100),
-        (1, Some(_)) => (1024, 100),
+    let is_set = |name| std::env::var_os(name).is_some();
+    match (queues, is_set("TOPHALF_FULL"), is_set("TOPHALF_LAB")) {
+        (1, false, true) => (32, 100),
+        (1, false, false) => (256, 100),
+        (1, true, _) => (1024, 100),
         _ => (8, 10),
     }
 }
