@@ -118,9 +118,7 @@ pub fn main(options: &Options) -> Result<u8> {
         for test in &report.second {
             println!("passed at the second try: {name}: {test}");
         }
-        for failed in
-            libtest::failed(&report.output).iter().filter(|failed| !report.second.iter().any(|test| test == *failed))
-        {
+        for failed in report.failed() {
             println!("FAILED: {name}: {failed}");
         }
     }

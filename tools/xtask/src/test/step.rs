@@ -30,6 +30,12 @@ impl Report {
     pub fn skipped(tests: u64, reason: String) -> Self {
         Self { count: Count { skipped: tests, ..Count::default() }, reason: Some(reason), ..Self::default() }
     }
+
+    /// The tests that failed, but for those that passed at a second try.
+    pub fn failed(&self) -> impl Iterator<Item = &str> {
+        let passed_later = |test: &&str| self.second.iter().any(|second| second == test);
+        libtest::failed(&self.output).into_iter().filter(move |test| !passed_later(test))
+    }
 }
 
 impl std::ops::AddAssign for Report {
@@ -58,7 +64,7 @@ pub fn run(name: &str, step: impl FnOnce() -> Result<Report>) -> Report {
     let took = started.elapsed().as_secs_f64();
     println!("   {name}: {word}, {passed} passed, {failed} failed, {skipped} skipped{reason}, {took:.1} s");
     // Already now: who waits need not wait for the end of all steps to know.
-    for test in libtest::failed(&report.output) {
+    for test in report.failed() {
         println!("   {name}: FAILED: {test}");
     }
     for test in &report.second {

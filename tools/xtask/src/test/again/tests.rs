@@ -23,6 +23,7 @@ fn what_passes_the_second_time_counts_as_passed_and_is_named() {
     assert_eq!(tried, ["a", "b"]);
     assert_eq!(report.count, Count { passed: 11, failed: 1, skipped: 1 });
     assert_eq!(report.second, ["b"]);
+    assert_eq!(report.failed().collect::<Vec<_>>(), ["a"]);
 }
 
 #[test]
