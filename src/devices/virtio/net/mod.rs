@@ -1,6 +1,6 @@
 //! The network device (VIRTIO 1.2, section "Network Device"), on a tap interface.
 //!
-//! Transmission runs from NET_TX when the driver has notified, reception from NET_RX when the interface has packets or the
+//! Transmission runs from NET_TX when the driver has notified, and in a stream of packets also without (`pacing`); reception from NET_RX when the interface has packets or the
 //! driver new buffers; each takes so many packets and then has others run, and each queue does so by itself. Sending and receiving never
 //! block.
 //!
@@ -14,13 +14,14 @@
 
 mod backend;
 mod control;
+mod pacing;
 mod pair;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use bottom_half::{Cpu, QueueKind, Softirq, System, Tasklet, Turn, Vector, Work};
+use bottom_half::{Cpu, QueueKind, Softirq, System, Tasklet, Timer, Turn, Vector, Work};
 use sys::tap::Offloads;
 
 use super::{Common, Device, Home, Kind, Runner, Serve};
@@ -114,8 +115,8 @@ impl Net {
         (before..pairs).for_each(|pair| self.notify(2 * pair));
     }
 
-    fn transmit(&mut self, pair: usize, common: &mut Common) -> Turn {
-        self.pairs[pair].transmit(common, &mut self.log)
+    fn transmit(&mut self, pair: usize, common: &mut Common, now: u64) -> Turn {
+        self.pairs[pair].transmit(common, &mut self.log, now)
     }
 
     fn receive(&mut self, pair: usize, common: &mut Common) -> Turn {
@@ -191,6 +192,9 @@ impl Device for Net {
     }
 }
 
+/// A slow part.
+type Slow = Box<dyn Fn(&mut Net, &mut Common) -> Turn + Send + Sync>;
+
 /// Puts its slow parts on a system of bottom halves, in `home`, on `cpu`. Gives what is to be scheduled when a queue of the interface has
 /// packets, for each of the device's backends. To be called once, before the guest runs.
 pub fn attach<T: Serve<Net> + 'static>(
@@ -198,12 +202,12 @@ pub fn attach<T: Serve<Net> + 'static>(
     (system, cpu): (&System, &Arc<Cpu>),
     home: Home,
 ) -> Vec<Runner> {
-    let runner = |vector, name, run: fn(&mut Net, usize, &mut Common) -> Turn, pair| {
+    let runner = |vector, name, run: Slow| {
         let back = Arc::downgrade(device);
         Runner::new(home, (system, cpu), vector, name, move || {
             let mut turn = Turn::Done;
             if let Some(device) = back.upgrade() {
-                device.serve(&mut |net, common| turn = run(net, pair, common));
+                device.serve(&mut |net, common| turn = run(net, common));
             }
             turn
         })
@@ -211,10 +215,19 @@ pub fn attach<T: Serve<Net> + 'static>(
     let mut receives = Vec::new();
     device.serve(&mut |net, _| {
         for (number, pair) in net.pairs.iter_mut().enumerate() {
-            let receive = runner(Vector::NetRx, "net receive", Net::receive, number);
-            let transmit = runner(Vector::NetTx, "net transmit", Net::transmit, number);
+            let clock = Arc::clone(system.clock());
+            let receive = Box::new(move |net: &mut Net, common: &mut Common| net.receive(number, common));
+            let transmit =
+                Box::new(move |net: &mut Net, common: &mut Common| net.transmit(number, common, clock.now()));
+            let receive = runner(Vector::NetRx, "net receive", receive);
+            let transmit = runner(Vector::NetTx, "net transmit", transmit);
+            let again = transmit.clone();
+            let linger = Timer::precise(cpu, move |_| {
+                again.schedule();
+                None
+            });
             receives.push(receive.clone());
-            pair.handles = Some(Handles { receive, transmit });
+            pair.handles = Some(Handles { receive, transmit, linger });
         }
         if net.pairs.len() > 1 {
             net.steer = Some(Arc::new(steering(net, system)));

@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use bottom_half::Turn;
+use bottom_half::{Timer, Turn};
 use sys::tap::{HEADER, Offloads};
 
 use super::super::queue::{Chain, Queue, read, total, write};
 use super::super::{Common, Runner};
+use super::pacing::{LINGER, Pacing, Sent};
 use super::{Backend, Log, MERGEABLE};
 
 /// Packets in one turn.
@@ -29,6 +30,7 @@ pub(super) struct Pair {
     taken: Vec<Chain>,
     packet: Box<[u8]>,
     outgoing: Box<[u8]>,
+    pacing: Pacing,
     pub handles: Option<Handles>,
 }
 
@@ -36,13 +38,24 @@ pub(super) struct Pair {
 pub(super) struct Handles {
     pub receive: Runner,
     pub transmit: Runner,
+    /// Has `transmit` run without a notification.
+    pub linger: Timer,
 }
 
 impl Pair {
     /// The pair of this number, from 0.
     pub fn new(number: u16, backend: Arc<dyn Backend>) -> Self {
         let buffer = || vec![0; MAX_PACKET].into_boxed_slice();
-        Self { number, backend, held: None, taken: Vec::new(), packet: buffer(), outgoing: buffer(), handles: None }
+        Self {
+            number,
+            backend,
+            held: None,
+            taken: Vec::new(),
+            packet: buffer(),
+            outgoing: buffer(),
+            pacing: Pacing::default(),
+            handles: None,
+        }
     }
 
     /// The queue that its packets come in by.
@@ -76,47 +89,59 @@ impl Pair {
         if queue == self.receive_queue() {
             self.held = None;
             self.taken.clear();
+        } else {
+            self.pacing = Pacing::default();
         }
     }
 
-    /// Sends what is in the queue, within its budget.
-    pub fn transmit(&mut self, common: &mut Common, log: &mut Log) -> Turn {
+    /// Sends what is in the queue, within its budget. `now` in ns of the system's clock.
+    pub fn transmit(&mut self, common: &mut Common, log: &mut Log, now: u64) -> Turn {
         common.no_notification(self.transmit_queue());
-        let mut turn = Turn::Again;
-        let mut sent = false;
-        for _ in 0..BUDGET {
-            let Some(chain) = common.pop(self.transmit_queue()) else {
-                if common.want_notification(self.transmit_queue()) {
-                    continue;
-                }
-                turn = Turn::Done;
-                break;
-            };
-            self.send(&chain, common, log);
-            common.push(self.transmit_queue(), chain.head(), 0);
-            sent = true;
-        }
-        if sent {
+        let mut sent = Sent::default();
+        let turn = loop {
+            if sent.packets == BUDGET {
+                break Turn::Again;
+            }
+            if let Some(chain) = common.pop(self.transmit_queue()) {
+                sent.bytes += self.send(&chain, common, log);
+                sent.packets += 1;
+                common.push(self.transmit_queue(), chain.head(), 0);
+            } else if self.lingers(sent, common, now) || !common.want_notification(self.transmit_queue()) {
+                break Turn::Done;
+            }
+        };
+        if sent.packets > 0 {
             common.done(self.transmit_queue());
         }
         turn
     }
 
-    /// Sends a packet; one that can't be sent is lost, as on any network.
-    fn send(&mut self, chain: &Chain, common: &Common, log: &mut Log) {
+    /// Whether the queue, which is empty, will be looked at again without a notification.
+    fn lingers(&mut self, sent: Sent, common: &Common, now: u64) -> bool {
+        let Some(handles) = self.handles.as_ref().filter(|_| common.is_running()) else { return false };
+        let lingers = self.pacing.lingers(sent, now);
+        if lingers {
+            handles.linger.start(now + LINGER);
+        }
+        lingers
+    }
+
+    /// Sends a packet; one that can't be sent is lost, as on any network. Gives its length.
+    fn send(&mut self, chain: &Chain, common: &Common, log: &mut Log) -> usize {
         let len = total(chain.readable());
         if len <= HEADER as u64 || len > MAX_PACKET as u64 {
-            return;
+            return 0;
         }
         let packet = &mut self.outgoing[..len as usize];
         if read(common.memory(), chain.readable(), 0, packet) < packet.len() {
-            return;
+            return 0;
         }
         // It is the receiver's; the interface wants zero.
         packet[NUM_BUFFERS..HEADER].fill(0);
         if let Err(e) = self.backend.send(packet) {
             log.complain("send", &e);
         }
+        len as usize
     }
 
     /// Gives the driver what has come in, within its budget.
@@ -148,6 +173,7 @@ impl Pair {
             }
         }
         if received {
+            self.pacing.answered();
             common.done(self.receive_queue());
         }
         turn

@@ -4,7 +4,8 @@ use parking_lot::Mutex;
 use sys::tap::HEADER;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::super::testing::{Ring, agree, go, memory};
+use super::super::testing::{Ring, agree, go, memory, tasklet};
+use super::pacing::{LINGER, STREAM};
 use super::pair::{BUDGET, MAX_PACKET, NUM_BUFFERS};
 use super::*;
 
@@ -100,7 +101,7 @@ fn packets_are_sent_with_their_headers() {
     rig.put(SENT, &[1; HEADER]);
     rig.put(SENT + 0x100, b"packet");
     rig.transmit.chain(&[(SENT, HEADER as u32, false), (SENT + 0x100, 3, false), (SENT + 0x103, 3, false)]);
-    assert_eq!(rig.net.transmit(0, &mut rig.common), Turn::Done);
+    assert_eq!(rig.net.transmit(0, &mut rig.common, 0), Turn::Done);
     assert_eq!(*rig.cable.sent.lock(), [[&[1; 10][..], &[0; 2], b"packet"].concat()]);
     assert_eq!((rig.transmit.used(), rig.common.take_owed().queues), (vec![(0, 0)], 1 << TRANSMIT));
 }
@@ -113,11 +114,11 @@ fn packets_that_are_none_are_dropped_and_given_back() {
     rig.transmit.chain(&[(SENT, 100, true)]);
     *rig.cable.refuses.lock() = true;
     rig.transmit.chain(&[(SENT, 100, false)]);
-    assert_eq!(rig.net.transmit(0, &mut rig.common), Turn::Done);
+    assert_eq!(rig.net.transmit(0, &mut rig.common, 0), Turn::Done);
     assert_eq!((rig.transmit.used().len(), rig.cable.sent.lock().len()), (4, 0));
     *rig.cable.refuses.lock() = false;
     rig.transmit.chain(&[(SENT, MAX_PACKET as u32, false)]);
-    assert_eq!(rig.net.transmit(0, &mut rig.common), Turn::Done);
+    assert_eq!(rig.net.transmit(0, &mut rig.common, 0), Turn::Done);
     assert_eq!(rig.cable.sent.lock()[0].len(), MAX_PACKET);
 }
 
@@ -189,8 +190,47 @@ fn turns_have_a_budget() {
         rig.transmit.chain(&[(SENT, 64, false)]);
     }
     assert_eq!((rig.net.receive(0, &mut rig.common), rig.net.receive(0, &mut rig.common)), (Turn::Again, Turn::Done));
-    assert_eq!((rig.net.transmit(0, &mut rig.common), rig.net.transmit(0, &mut rig.common)), (Turn::Again, Turn::Done));
+    assert_eq!(
+        (rig.net.transmit(0, &mut rig.common, 0), rig.net.transmit(0, &mut rig.common, 0)),
+        (Turn::Again, Turn::Done)
+    );
     assert_eq!((rig.receive.used().len(), rig.cable.sent.lock().len()), (BUDGET + 1, BUDGET + 1));
+}
+
+/// Red when: a stream's batches are notified of one by one, nobody looks at the queue again, or the driver is not asked to notify at its end.
+#[test]
+fn a_stream_is_looked_at_again_without_notifications() {
+    let (system, tasklet) = tasklet();
+    let cpu = &system.cpus()[0];
+    let mut rig = Rig::new(0);
+    let runner = || Runner::Softirq(Arc::clone(&tasklet));
+    let linger = Timer::precise(cpu, |_| None);
+    rig.net.pairs[0].handles = Some(Handles { receive: runner(), transmit: runner(), linger });
+    // Far from this system's own clock: nothing expires meanwhile.
+    let start = u64::MAX / 2;
+    let send = |rig: &mut Rig, n: u64, packets: usize| {
+        (0..packets).for_each(|_| _ = rig.transmit.chain(&[(SENT, 64, false)]));
+        let now = start + LINGER * n;
+        assert_eq!(rig.net.transmit(0, &mut rig.common, now), Turn::Done);
+        assert_eq!(rig.transmit.used().len(), packets, "sent at once");
+        let asked = rig.transmit.used_flags() == 0;
+        (asked, rig.net.pairs[0].handles.as_ref().is_some_and(|handles| handles.linger.is_pending()))
+    };
+    // Before the first there was nothing to be close to.
+    let first = 1 + u64::from(STREAM);
+    assert!((1..first).all(|n| send(&mut rig, n, 1) == (true, false)));
+    assert_eq!(send(&mut rig, first, 1), (false, true));
+    assert_eq!(cpu.next_deadline(), Some(start + (first + 1) * LINGER));
+    assert_eq!(send(&mut rig, first + 1, 3), (false, true));
+    assert!(rig.net.pairs[0].handles.as_ref().is_some_and(|handles| handles.linger.cancel()));
+    assert_eq!(send(&mut rig, first + 2, 0), (true, false), "the stream's end");
+    // Something that may be an answer ends it, too.
+    let again = first + 3;
+    assert!((again..again + 3).all(|n| send(&mut rig, n, 1) == (true, false)));
+    rig.buffer(0, 2048);
+    rig.comes(b"answer");
+    assert_eq!(rig.net.receive(0, &mut rig.common), Turn::Done);
+    assert_eq!(send(&mut rig, again + 3, 1), (true, false));
 }
 
 #[test]

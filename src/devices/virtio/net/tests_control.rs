@@ -101,7 +101,7 @@ fn each_pair_sends_by_its_own_queue_of_the_interface() {
     let mut rig = Rig::with_pairs();
     assert_eq!(rig.set_pairs(2), 0);
     rig.rings[3].chain(&[(BUFFERS, HEADER as u32 + 1, false)]);
-    assert_eq!(rig.net.transmit(1, &mut rig.common), Turn::Done);
+    assert_eq!(rig.net.transmit(1, &mut rig.common, 0), Turn::Done);
     let sent: Vec<_> = rig.cables.iter().map(|cable| cable.sent.lock().len()).collect();
     assert_eq!((sent, rig.rings[3].used().len()), (vec![0, 1, 0], 1));
 }
