@@ -11,6 +11,11 @@ pub trait Clock: Send + Sync + 'static {
     fn coarse(&self) -> u64 {
         self.now()
     }
+
+    /// For how long the calling thread has had a processor, in ns; `None` if this clock can't tell.
+    fn ran(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// CLOCK_MONOTONIC.
@@ -24,6 +29,10 @@ impl Clock for Monotonic {
 
     fn coarse(&self) -> u64 {
         sys::clock::monotonic_coarse_ns()
+    }
+
+    fn ran(&self) -> Option<u64> {
+        Some(sys::clock::thread_cpu_ns())
     }
 }
 

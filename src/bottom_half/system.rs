@@ -23,7 +23,7 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// Rounds of softirqs on leaving a top half before the rest goes to the softirq thread.
     pub rounds: u32,
-    /// Time for them, in ns.
+    /// Time for them, in ns. If it is over, and the thread may have waited for a processor, it gets as much again of its own running time.
     pub budget: u64,
     /// Every how many activations the time is taken: 1 measures each.
     pub measure_every: u32,

@@ -233,7 +233,7 @@ fn a_storm_at_saturation_leaves_the_other_processor_and_the_monitor_alone() {
     let runs = |tables: &Tables| tables.softirqs["HRTIMER"][2];
     let first = Tables::ask(&mut user);
     let resident = resident_kib(&user);
-    // The softirq thread has the lowest priority: the monitor may answer a few times before it runs again.
+    // The softirq thread has a lower priority: the monitor may answer a few times before it runs again.
     const ASKED_AT_MOST: u32 = 100;
     let (mut last, mut in_vain) = (runs(&first), 0);
     while last < runs(&first) + RUNS {

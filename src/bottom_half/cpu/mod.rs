@@ -1,5 +1,6 @@
 //! A CPU: a thread that has top halves (a vCPU's, the main loop's), with its softirqs, its timers, its softirq thread.
 
+mod budget;
 mod owner;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
@@ -7,6 +8,7 @@ pub(crate) mod thread;
 
 use std::sync::Arc;
 
+use budget::Budget;
 pub use owner::{AtomicStop, CpuOwner, Masked, ThreadPort};
 
 use crate::clock::Clock;
@@ -162,10 +164,10 @@ impl Cpu {
 
     /// True: there was too much; the place is the softirq thread's now.
     fn serve_rounds(self: &Arc<Self>) -> bool {
-        let start = self.shared.clock.now();
+        let mut budget = Budget::new(&*self.shared.clock, self.shared.budget);
         let mut rounds = 0;
         while self.serving.pending() != 0 {
-            if rounds == self.shared.rounds || rounds > 0 && self.shared.clock.now() - start >= self.shared.budget {
+            if rounds == self.shared.rounds || rounds > 0 && budget.is_used_up() {
                 self.counters.handed_over.add(1);
                 self.serving.hand_over();
                 self.thread_wake.wake_all();

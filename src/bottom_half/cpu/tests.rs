@@ -147,6 +147,56 @@ fn a_used_up_budget_hands_over_before_ten_rounds() {
     assert_eq!(owner.cpu().stats().handed_over, 1);
 }
 
+/// A clock that knows how long the one thread there is has run.
+#[derive(Default)]
+struct Busy {
+    now: AtomicU64,
+    ran: AtomicU64,
+}
+
+impl Busy {
+    fn advance(&self, waited: u64, ran: u64) {
+        self.now.fetch_add(waited + ran, Ordering::SeqCst);
+        self.ran.fetch_add(ran, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Busy {
+    fn now(&self) -> u64 {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    fn ran(&self) -> Option<u64> {
+        Some(self.ran.load(Ordering::SeqCst))
+    }
+}
+
+/// Red when: a busy host, which lets the owner wait, is taken for too much work (then everything waits for the softirq thread, which such a
+/// host lets wait far longer), or waiting hides that there is too much.
+#[test]
+fn waiting_for_a_processor_uses_up_no_budget() {
+    for (waited, ran, rounds) in [(5000, 50, 10), (0, 600, 4), (5000, 600, 3)] {
+        let clock = Arc::new(Busy::default());
+        let config = Config { clock: Arc::clone(&clock) as _, budget: 1000, rounds: 10, ..Config::default() };
+        let (system, owner, _port) = one_cpu_with(config);
+        let owner_thread = std::thread::current().id();
+        let (here, there) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let counts = (Arc::clone(&here), Arc::clone(&there));
+        assert!(system.set_handler(Vector::Block, move |softirq| {
+            let is_here = std::thread::current().id() == owner_thread;
+            let count = if is_here { &counts.0 } else { &counts.1 };
+            count.fetch_add(1, Ordering::SeqCst);
+            clock.advance(waited, ran);
+            if is_here {
+                softirq.raise(Vector::Block);
+            }
+        }));
+        owner.top_half(|top| top.raise(Vector::Block));
+        wait_for(|| there.load(Ordering::SeqCst) == 1);
+        assert_eq!(here.load(Ordering::SeqCst), rounds, "waits {waited}, runs {ran}");
+    }
+}
+
 #[test]
 fn masking_nests_and_runs_what_is_pending_at_its_end() {
     let (system, owner, _port) = one_cpu();

@@ -166,6 +166,10 @@ impl bottom_half::Clock for HostTime {
     fn now(&self) -> u64 {
         self.0.host(self.0.now())
     }
+
+    fn ran(&self) -> Option<u64> {
+        Some(sys::clock::thread_cpu_ns())
+    }
 }
 
 /// A bottom half that panics must not leave the vCPUs, and the user, waiting.

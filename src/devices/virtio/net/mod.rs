@@ -1,8 +1,8 @@
 //! The network device (VIRTIO 1.2, section "Network Device"), on a tap interface.
 //!
-//! Transmission runs from NET_TX when the driver has notified, and in a stream of packets also without (`pacing`); reception from NET_RX when the interface has packets or the
-//! driver new buffers; each takes so many packets and then has others run, and each queue does so by itself. Sending and receiving never
-//! block.
+//! Transmission runs from NET_TX when the driver has notified, and in a stream of packets also without (`pacing`); reception from NET_RX
+//! when the interface has packets or the driver new buffers. Each takes so many packets and then has others run, and each queue does so
+//! by itself. Sending and receiving never block.
 //!
 //! A device may have several pairs of queues, each with a queue of the interface behind it, and then a control queue by which the driver
 //! says how many of them it uses; it begins with one. All are under the device's one lock.

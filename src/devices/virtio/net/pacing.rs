@@ -1,12 +1,16 @@
-//! When the transmit queue is looked at again: at the driver's next notification, or a little later without one.
+//! When the transmit queue is looked at again, at the driver's next notification or a little later without one; and when the driver is
+//! interrupted for what has been sent.
 //!
-//! Each notification takes the processor out of the guest, and each batch that is sent ends with an interrupt. A driver that sends small
-//! packets one after the other, and waits for no answer, is served in larger batches: having sent what is there, the device does not ask for
-//! a notification, but looks again after [`LINGER`]. The first packets of such a stream are sent at once, as everything else is.
+//! Each notification and each interrupt takes the processor out of the guest. A driver that sends small packets one after the other, and
+//! waits for no answer, is served in larger batches: having sent what is there, the device does not ask for a notification, but looks
+//! again after [`LINGER`]. The first packets of such a stream are sent at once, as everything else is.
+//!
+//! Interrupts for what has been sent are throttled, as network cards do: one at once after a pause, others no sooner than [`LINGER`] after
+//! the last. They only give buffers back; none is held when many wait for it.
 
-/// How long a stream's next packets may gather, in ns: the most by which one is late. A queue of 256 is full in that time at over a
-/// million packets a second.
-pub(super) const LINGER: u64 = 200_000;
+/// How long a stream's next packets may gather, in ns: the most by which one is late. A queue of 256 is full in that time at 850,000
+/// packets a second.
+pub(super) const LINGER: u64 = 300_000;
 /// So many runs after a first one, each sending something and none with an answer before it, are a stream.
 pub(super) const STREAM: u32 = 4;
 /// Runs further apart than this (ns) are none.
@@ -22,6 +26,9 @@ pub(super) struct Sent {
     pub bytes: usize,
 }
 
+/// Packets whose interrupt is not put off.
+const MANY: usize = 64;
+
 /// What is known of a queue's latest runs.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
@@ -29,6 +36,9 @@ pub(super) struct Pacing {
     last: u64,
     streak: u32,
     lingers: bool,
+    /// The time of the last interrupt, and packets sent since.
+    interrupted: Option<u64>,
+    sent: usize,
 }
 
 impl Pacing {
@@ -37,8 +47,12 @@ impl Pacing {
         self.streak = 0;
     }
 
-    /// A run has sent this, and the queue is empty at `now` (ns). True: look again after [`LINGER`]; false: ask for a notification.
+    /// A run, told of once, has sent this, and the queue is empty at `now` (ns). True: look again after [`LINGER`]; false: ask for a notification.
     pub fn lingers(&mut self, sent: Sent, now: u64) -> bool {
+        if sent.packets == 0 && !self.lingers {
+            // It was for an interrupt.
+            return false;
+        }
         let close = now.saturating_sub(self.last) <= APART;
         self.last = now;
         // One packet could as well have been notified of.
@@ -48,6 +62,30 @@ impl Pacing {
         self.lingers = self.streak >= STREAM;
         self.lingers
     }
+
+    /// A run that ends at `now` has sent so many packets.
+    pub fn interrupt(&mut self, packets: usize, now: u64) -> Interrupt {
+        self.sent += packets;
+        let at = self.interrupted.map_or(now, |last| last + LINGER);
+        if self.sent == 0 {
+            Interrupt::None
+        } else if at <= now || self.sent >= MANY {
+            (self.interrupted, self.sent) = (Some(now), 0);
+            Interrupt::Now
+        } else {
+            Interrupt::At(at)
+        }
+    }
+}
+
+/// When the driver is to be interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interrupt {
+    /// Nothing new has been sent.
+    None,
+    Now,
+    /// Not before this time; it is to be asked again then.
+    At(u64),
 }
 
 #[cfg(test)]
@@ -69,6 +107,27 @@ mod tests {
         // One in the time that was waited is not more than notifications would have brought.
         assert_eq!(runs(&mut pacing, 600_000, &[ONE, ONE, ONE, ONE, ONE]), [false, false, false, false, true]);
         assert_eq!(runs(&mut pacing, 1_100_000, &[Sent::default()]), [false]);
+    }
+
+    #[test]
+    fn interrupts_keep_apart_and_none_is_forgotten() {
+        let mut pacing = Pacing::default();
+        assert_eq!(pacing.interrupt(0, 1000), Interrupt::None);
+        assert_eq!(pacing.interrupt(1, 1000), Interrupt::Now);
+        assert_eq!(pacing.interrupt(0, 1001), Interrupt::None);
+        assert_eq!(pacing.interrupt(1, 1002), Interrupt::At(1000 + LINGER));
+        assert_eq!(pacing.interrupt(0, 999 + LINGER), Interrupt::At(1000 + LINGER), "still owed");
+        assert_eq!(pacing.interrupt(0, 1000 + LINGER), Interrupt::Now);
+        assert_eq!(pacing.interrupt(0, 1001 + LINGER), Interrupt::None, "owed no more");
+        assert_eq!(pacing.interrupt(MANY - 1, 1002 + LINGER), Interrupt::At(1000 + 2 * LINGER));
+        assert_eq!(pacing.interrupt(1, 1003 + LINGER), Interrupt::Now, "many");
+    }
+
+    #[test]
+    fn runs_for_an_interrupt_are_no_pause() {
+        let mut pacing = Pacing::default();
+        let sent = [ONE, Sent::default(), ONE, Sent::default(), ONE, ONE, Sent::default(), ONE];
+        assert_eq!(runs(&mut pacing, 10 * APART, &sent), [false, false, false, false, false, false, false, true]);
     }
 
     #[test]

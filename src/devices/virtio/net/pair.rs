@@ -8,7 +8,7 @@ use sys::tap::{HEADER, Offloads};
 
 use super::super::queue::{Chain, Queue, read, total, write};
 use super::super::{Common, Runner};
-use super::pacing::{LINGER, Pacing, Sent};
+use super::pacing::{Interrupt, LINGER, Pacing, Sent};
 use super::{Backend, Log, MERGEABLE};
 
 /// Packets in one turn.
@@ -98,6 +98,7 @@ impl Pair {
     pub fn transmit(&mut self, common: &mut Common, log: &mut Log, now: u64) -> Turn {
         common.no_notification(self.transmit_queue());
         let mut sent = Sent::default();
+        let (mut lingers, mut again_at) = (None, None);
         let turn = loop {
             if sent.packets == BUDGET {
                 break Turn::Again;
@@ -106,24 +107,26 @@ impl Pair {
                 sent.bytes += self.send(&chain, common, log);
                 sent.packets += 1;
                 common.push(self.transmit_queue(), chain.head(), 0);
-            } else if self.lingers(sent, common, now) || !common.want_notification(self.transmit_queue()) {
+                continue;
+            }
+            if common.is_running() && *lingers.get_or_insert_with(|| self.pacing.lingers(sent, now)) {
+                again_at = Some(now + LINGER);
+                break Turn::Done;
+            }
+            if !common.want_notification(self.transmit_queue()) {
                 break Turn::Done;
             }
         };
-        if sent.packets > 0 {
-            common.done(self.transmit_queue());
+        match self.pacing.interrupt(sent.packets, now) {
+            Interrupt::None => {}
+            Interrupt::Now => common.done(self.transmit_queue()),
+            // A stream's comes with its next batch.
+            Interrupt::At(time) => again_at = again_at.or(Some(time)),
+        }
+        if let (Some(time), Some(handles)) = (again_at, &self.handles) {
+            handles.linger.start(time);
         }
         turn
-    }
-
-    /// Whether the queue, which is empty, will be looked at again without a notification.
-    fn lingers(&mut self, sent: Sent, common: &Common, now: u64) -> bool {
-        let Some(handles) = self.handles.as_ref().filter(|_| common.is_running()) else { return false };
-        let lingers = self.pacing.lingers(sent, now);
-        if lingers {
-            handles.linger.start(now + LINGER);
-        }
-        lingers
     }
 
     /// Sends a packet; one that can't be sent is lost, as on any network. Gives its length.

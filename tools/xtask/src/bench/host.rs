@@ -48,6 +48,8 @@ pub struct Host {
     parts: [PathBuf; 3],
     peer: Option<Peer>,
     disk: Option<PathBuf>,
+    /// A busybox here.
+    busybox: PathBuf,
 }
 
 impl Host {
@@ -57,17 +59,17 @@ impl Host {
     /// Exit code 4 when something needed is missing; 1 when the program does not build.
     pub fn find(with_qemu: bool, initrd: impl FnOnce(&Assets) -> Result<PathBuf>) -> Result<Self> {
         let obstacle = hardware::obstacle();
-        let (kernel, initrd) = {
+        let (kernel, initrd, busybox) = {
             let assets = Assets::open()?;
             if obstacle.is_some() {
                 assets.qemu()?;
             }
-            (assets.kernel()?.image, initrd(&assets)?)
+            (assets.kernel()?.image, initrd(&assets)?, assets.busybox()?)
         };
         eprintln!("xtask: building tophalf");
         let program = workspace::build_program("tophalf", "tophalf")?;
         let peer = if with_qemu { Peer::find() } else { None };
-        Ok(Self { obstacle, parts: [program, kernel, initrd], peer, disk: None })
+        Ok(Self { obstacle, parts: [program, kernel, initrd], peer, disk: None, busybox })
     }
 
     /// With a disk image that a script finds at [`Host::disk`], to read.
@@ -80,6 +82,14 @@ impl Host {
         match (&self.disk, &self.obstacle) {
             (Some(disk), None) => disk.display().to_string(),
             _ => "/dev/vda".to_owned(),
+        }
+    }
+
+    /// Where a script finds a busybox.
+    pub fn busybox(&self) -> String {
+        match self.obstacle {
+            Some(_) => "/bin/busybox".to_owned(),
+            None => self.busybox.display().to_string(),
         }
     }
 

@@ -48,6 +48,20 @@ echo "@@begin answer@@"
 ping -A -q -w SECONDS HOST >/tmp/ping
 echo "@@end answer@@"
 awk -v seconds=SECONDS '/packets transmitted/ { print "@@value answer", $4 / seconds, $4 }' /tmp/ping
+
+# NAME, the interface's counter, the host's port, and who has the stream.
+stream() {
+    name=$1 counter=/sys/class/net/eth0/statistics/$2 port=$3
+    shift 3
+    before=$(cat $counter)
+    echo "@@begin $name@@"
+    timeout SECONDS nc HOST $port -e "$@" 2>/dev/null
+    echo "@@end $name@@"
+    awk -v bytes=$(($(cat $counter) - before)) -v seconds=SECONDS -v name="$name" \
+        'BEGIN { if (bytes >= 65536) print "@@value", name, bytes / 1024 / seconds, int(bytes / 65536) }'
+}
+stream stream-in rx_bytes SOURCE dd of=/dev/null bs=64k
+stream stream-out tx_bytes SINK cat /dev/zero
 "#;
 
 /// Makes it.
@@ -61,6 +75,8 @@ pub fn make(assets: &Assets, options: &Options) -> Result<PathBuf> {
         ("DEPTH", options.depth.to_string()),
         ("GUEST", script::GUEST.to_owned()),
         ("HOST", script::HOST.to_owned()),
+        ("SOURCE", script::PORTS[0].to_string()),
+        ("SINK", script::PORTS[1].to_string()),
     ];
     let text = words.iter().fold(SCRIPT.to_owned(), |text, (name, value)| text.replace(name, value));
     archive.file("bench.sh", 0o755, text.as_bytes());

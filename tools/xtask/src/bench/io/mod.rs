@@ -1,7 +1,7 @@
 //! `cargo xtask bench io`: what a stock Linux guest gets from its disk and its network device, mode by mode, and from QEMU's beside them.
 //!
 //! A guest reads 4 KiB at random and 128 KiB in a row and writes 128 KiB in a row with Debian's fio, sends packets as fast as it can
-//! with the kernel's own generator (pktgen), and waits for the answer of each (ping). A round is one boot of each kind, each round in another
+//! with the kernel's own generator (pktgen), waits for the answer of each (ping), and takes and sends a TCP stream. A round is one boot of each kind, each round in another
 //! order; a ratio is taken within a round. Who used the host's processors meanwhile is read from the program's times in /proc.
 
 mod initrd;

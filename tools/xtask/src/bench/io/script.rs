@@ -12,16 +12,20 @@ pub const TAP: &str = "thbench";
 pub const HOST: &str = "10.78.0.1";
 /// The guest's.
 pub const GUEST: &str = "10.78.0.2";
+/// The ports of the host that send without end, and that take everything.
+pub const PORTS: [u16; 2] = [5081, 5082];
 /// Where the script keeps the guests' disks; in memory, where /tmp is.
 const FOLDER: &str = "/tmp/tophalf-bench-io";
 
 /// What is measured: the name in the guest's lines, what a second's worth is called and by how much it is divided, and what it is.
-pub const MEASURED: [(&str, &str, f64, &str); 5] = [
+pub const MEASURED: [(&str, &str, f64, &str); 7] = [
     ("random-read", "reads/s", 1.0, "4 KiB read at random"),
     ("read", "MiB/s", 1024.0, "128 KiB read in a row"),
     ("write", "MiB/s", 1024.0, "128 KiB written in a row"),
     ("send", "packets/s", 1.0, "Packets of 60 bytes sent as fast as the guest can"),
     ("answer", "round trips/s", 1.0, "Packets answered by the host, one after the other (ping)"),
+    ("stream-in", "MiB/s", 1024.0, "A TCP stream from the host (an operation is 64 KiB)"),
+    ("stream-out", "MiB/s", 1024.0, "A TCP stream to the host (an operation is 64 KiB)"),
 ];
 
 /// The guests' disks: the image, and the one that is measured.
@@ -33,7 +37,14 @@ pub fn disks() -> Vec<String> {
 /// the program used meanwhile as `@@ticks KIND CPUS ROUND NAME GUEST USER SYSTEM` (hundredths of a second), its end as
 /// `@@guest KIND CPUS ROUND STATUS`.
 pub fn script(plan: &Plan, limit: u32, host: &Host) -> String {
-    let words = [("IMAGE", quote::word(&host.disk())), ("FOLDER", FOLDER.to_owned()), ("TAP", TAP.to_owned())];
+    let words = [
+        ("IMAGE", quote::word(&host.disk())),
+        ("FOLDER", FOLDER.to_owned()),
+        ("TAP", TAP.to_owned()),
+        ("BUSYBOX", quote::word(&host.busybox())),
+        ("SOURCE", PORTS[0].to_string()),
+        ("SINK", PORTS[1].to_string()),
+    ];
     let setup = words.iter().fold(SETUP.replace("ADDRESS", HOST), |text, (name, value)| text.replace(name, value));
     with_setup(plan, limit, &setup)
 }
@@ -42,13 +53,16 @@ fn with_setup(plan: &Plan, limit: u32, setup: &str) -> String {
     plan.script(&[setup, GUEST_FUNCTION].concat(), "guest", limit, CMDLINE)
 }
 
-/// Makes disks and interface.
+/// Makes disks and interface, and the other ends of the streams.
 const SETUP: &str = r#"
-trap 'rm -rf "$work" FOLDER; tunctl -d TAP >/dev/null 2>&1' EXIT
+streams=
+trap 'rm -rf "$work" FOLDER; kill $streams 2>/dev/null; tunctl -d TAP >/dev/null 2>&1' EXIT
 mkdir -p FOLDER
 cat IMAGE >FOLDER/image && dd if=/dev/zero of=FOLDER/data bs=1M count=128 2>/dev/null || exit 1
 { tunctl -t TAP || ip tuntap add TAP mode tap; } >/dev/null 2>&1
 ip addr add ADDRESS/24 dev TAP && ip link set TAP up || { echo "no interface can be made: be root"; exit 1; }
+BUSYBOX nc -ll -p SOURCE -e BUSYBOX cat /dev/zero 2>/dev/null & streams=$!
+BUSYBOX nc -ll -p SINK -e BUSYBOX dd of=/dev/null bs=64k 2>/dev/null & streams="$streams $!"
 "#;
 
 /// How one guest is run. A program's own messages matter only when it fails.

@@ -10,7 +10,12 @@ use crate::bench::kinds::{Kind, Machine};
 fn the_guest_measures_what_is_printed() {
     let guest = include_str!("../initrd.rs");
     for (name, ..) in MEASURED {
-        let said = [format!("disk {name} "), format!("@@value {name} "), format!("@@value {name}\"")];
+        let said = [
+            format!("disk {name} "),
+            format!("stream {name} "),
+            format!("@@value {name} "),
+            format!("@@value {name}\""),
+        ];
         assert!(said.iter().any(|text| guest.contains(text)), "{name}");
     }
 }
