@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::libtest::SHOW;
 use super::program::{self, InLab, Progress};
 use super::step::{Report, say};
 use crate::assets::Assets;
@@ -38,7 +39,7 @@ pub fn run(full: bool, filter: Option<&str>) -> Result<Report> {
         }
         Err(error) => return Err(error),
     };
-    arguments.push("--test-threads=1".to_owned());
+    arguments.extend(["--test-threads=1", SHOW].map(str::to_owned));
     let mut environment = vec![("TOPHALF_FULL", "1")];
     if !full {
         environment.clear();
@@ -137,7 +138,7 @@ fn in_lab<'a>(files: &'a Files, environment: &[(&str, &str)], cpus: u32, limit: 
     InLab {
         step: "boots",
         tests: &files.tests,
-        arguments: ["--ignored", "--test-threads=1"].map(str::to_owned).to_vec(),
+        arguments: ["--ignored", "--test-threads=1", SHOW].map(str::to_owned).to_vec(),
         environment,
         files: files_in,
         disks: vec![Disk { image: files.guests.disk.clone(), kept: false }],

@@ -3,6 +3,11 @@
 /// The reason that marks a test as one for a later step: not skipped, only not yet run.
 pub const LATER: &str = "needs real KVM: run by cargo xtask test";
 
+/// How a test says that it can't do its work here; behind it comes why. For Rust it has passed.
+const SKIPPED: &str = "SKIPPED: ";
+/// The argument with which a test program prints what tests say that pass.
+pub const SHOW: &str = "--show-output";
+
 /// How many tests went how.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Count {
@@ -40,6 +45,13 @@ pub struct Tally {
     ended: u64,
     /// Of the program that has begun and not summed up yet.
     so_far: Count,
+    /// It prints what passed tests have said.
+    shows: bool,
+    /// The test whose words come next has already said that it did not do its work.
+    has_said: bool,
+    /// Tests that said so, and why, each reason once.
+    gave_up: u64,
+    reasons: Vec<String>,
 }
 
 impl Tally {
@@ -58,10 +70,26 @@ impl Tally {
             }
         } else if let Some(fields) = line.strip_prefix("test result: ") {
             self.ended += 1;
+            self.shows = false;
             self.passed += field(fields, "passed");
             self.failed += field(fields, "failed");
             self.ignored += field(fields, "ignored");
+        } else if line == "successes:" || line == "failures:" {
+            self.shows = line == "successes:";
+        } else if line.starts_with("---- ") {
+            self.has_said = false;
+        } else if let Some(reason) = line.strip_prefix(SKIPPED).filter(|_| self.shows && !self.has_said) {
+            self.has_said = true;
+            self.gave_up += 1;
+            if !self.reasons.iter().any(|known| known == reason) {
+                self.reasons.push(reason.to_owned());
+            }
         }
+    }
+
+    /// Why tests did not do their work, if they said so.
+    pub fn why(&self) -> Option<String> {
+        (!self.reasons.is_empty()).then(|| self.reasons.join("; "))
     }
 
     /// A program has begun, and not summed up.
@@ -77,13 +105,13 @@ impl Tally {
         self.ended = self.begun;
     }
 
-    /// The sum. Tests left for a later step are not counted; a program that began and never summed up, because it
-    /// crashed, counts as one failure.
+    /// The sum. Tests left for a later step are not counted, those that said that they did not do their work are skipped; a program that
+    /// began and never summed up, because it crashed, counts as one failure.
     pub fn count(&self) -> Count {
         Count {
-            passed: self.passed,
+            passed: self.passed.saturating_sub(self.gave_up),
             failed: self.failed + self.begun.saturating_sub(self.ended),
-            skipped: self.ignored.saturating_sub(self.later),
+            skipped: self.ignored.saturating_sub(self.later) + self.gave_up,
         }
     }
 }

@@ -163,7 +163,9 @@ fn run(name: &str, full: bool, filter: Option<&str>, threads: usize) -> Result<R
             LIMIT,
         ),
         "doc" => step::check(cargo.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"), LIMIT),
-        "cargo-test" => step::tests(cargo.args(["test", "--workspace", "--no-fail-fast", "--"]).args(filter), LIMIT),
+        "cargo-test" => {
+            step::tests(cargo.args(["test", "--workspace", "--no-fail-fast", "--", libtest::SHOW]).args(filter), LIMIT)
+        }
         "loom" => {
             cargo
                 .args(["test", "--release", "-p", "irqchip", "-p", "bottom_half", "--lib", "--no-fail-fast", "--"])

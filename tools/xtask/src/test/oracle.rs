@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::libtest::SHOW;
 use super::program::{self, InLab};
 use super::step::{Report, say};
 use crate::assets::Assets;
@@ -44,7 +45,7 @@ pub fn run(full: bool, filter: Option<&str>) -> Result<Report> {
         step: "oracle",
         tests: &tests,
         // The seeds are to be seen when all is well, too.
-        arguments: ["--test-threads=1", "--show-output"].map(str::to_owned).to_vec(),
+        arguments: ["--test-threads=1", SHOW].map(str::to_owned).to_vec(),
         environment: vec![("TOPHALF_REFERENCE_OPS".to_owned(), operations.to_string())],
         files: Vec::new(),
         disks: Vec::new(),

@@ -165,7 +165,7 @@ impl Progress {
         if !success && count.failed == 0 {
             count.failed = 1;
         }
-        Report { count, output: self.output, reason, ..Report::default() }
+        Report { count, output: self.output, reason: reason.or_else(|| self.tally.why()), ..Report::default() }
     }
 }
 

@@ -99,7 +99,7 @@ pub fn tests(command: &mut Command, limit: Duration) -> Result<Report> {
     if !finished.success && count.failed == 0 {
         count.failed = 1;
     }
-    Ok(Report { count, output, reason: late(&finished, limit), ..Report::default() })
+    Ok(Report { count, output, reason: late(&finished, limit).or_else(|| tally.why()), ..Report::default() })
 }
 
 fn late(finished: &child::Finished, limit: Duration) -> Option<String> {

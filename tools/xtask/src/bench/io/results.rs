@@ -22,10 +22,12 @@ pub struct Results {
 /// What one guest has measured, by name.
 #[derive(Debug, Default)]
 struct Guest {
-    /// A second's worth, and operations in all.
-    values: BTreeMap<String, (f64, f64)>,
+    /// A second's worth, operations in all, and interrupts.
+    values: BTreeMap<String, [f64; 3]>,
     /// Ticks in the guest, in the program, in the host's kernel.
     ticks: BTreeMap<String, [f64; 3]>,
+    /// Exits, where KVM's count can be read.
+    exits: BTreeMap<String, f64>,
     /// It powered off with exit code 0.
     ended_well: bool,
 }
@@ -33,8 +35,19 @@ struct Guest {
 impl Guest {
     /// Micro-seconds for one operation, as [`Guest::ticks`].
     fn cost(&self, name: &str) -> Option<[f64; 3]> {
-        let (_, count) = self.values.get(name).filter(|(_, count)| *count > 0.0)?;
+        let count = self.count(name)?;
         Some(self.ticks.get(name)?.map(|ticks| ticks * TICK / count))
+    }
+
+    /// Interrupts and exits for one operation.
+    fn events(&self, name: &str) -> Option<[f64; 2]> {
+        let [_, count, interrupts] = *self.values.get(name)?;
+        let exits = self.exits.get(name).copied().unwrap_or(f64::NAN);
+        (count > 0.0).then(|| [interrupts / count, exits / count])
+    }
+
+    fn count(&self, name: &str) -> Option<f64> {
+        self.values.get(name).map(|value| value[1]).filter(|count| *count > 0.0)
     }
 }
 
@@ -56,8 +69,11 @@ impl Results {
         let name = words.next()?.to_owned();
         let mut number = || words.next()?.parse::<f64>().ok();
         match what {
-            "@@value" => drop(guest.values.insert(name, (number()?, number()?))),
-            "@@ticks" => drop(guest.ticks.insert(name, [number()?, number()?, number()?])),
+            "@@value" => drop(guest.values.insert(name, [number()?, number()?, number()?])),
+            "@@ticks" => {
+                guest.ticks.insert(name.clone(), [number()?, number()?, number()?]);
+                guest.exits.insert(name, number()?);
+            }
             _ => guest.ended_well = name == "0",
         }
         Some(())
@@ -80,16 +96,12 @@ impl Results {
 
     /// A row for each number of vCPUs and kind.
     fn table(&self, f: &mut fmt::Formatter<'_>, name: &str, unit: &str, divisor: f64) -> fmt::Result {
-        let titles = ["ratio to qemu-on", "us in the guest", "in the program", "in the kernel"];
-        writeln!(
-            f,
-            "          vCPUs rounds  {unit:30} {:20} {} / {} / {}",
-            titles[0], titles[1], titles[2], titles[3]
-        )?;
+        let titles = "us in the guest / in the program / in the kernel  interrupts / exits";
+        writeln!(f, "          vCPUs rounds  {unit:30} {:20} {titles}", "ratio to qemu-on")?;
         let mut rows: Vec<(u32, Kind)> = self.guests.keys().map(|&(cpus, kind, _)| (cpus, kind)).collect();
         rows.dedup();
         for (cpus, kind) in rows {
-            let rate = |guest: &Guest| guest.values.get(name).map(|(rate, _)| rate / divisor);
+            let rate = |guest: &Guest| guest.values.get(name).map(|[rate, ..]| rate / divisor);
             let (rates, base) = (self.of(cpus, kind, rate), self.of(cpus, Kind::QemuOn, rate));
             let Some(spread) = Spread::of(rates.values().copied()) else {
                 writeln!(f, "{kind:9} {cpus:5}  did not come up")?;
@@ -98,12 +110,13 @@ impl Results {
             let ratio = Spread::of(rates.iter().filter_map(|(round, rate)| Some(rate / base.get(round)?)));
             let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.to_string());
             write!(f, "{kind:9} {cpus:5} {:6}  {spread:30} {ratio:20}", rates.len())?;
-            for part in 0..3 {
-                let cost = self.of(cpus, kind, |guest| guest.cost(name).map(|cost| cost[part]));
-                let middle = Spread::of(cost.into_values()).map_or(f64::NAN, |cost| cost.median);
-                write!(f, "{}{middle:.0}", if part == 0 { " " } else { " / " })?;
-            }
-            writeln!(f)?;
+            let middle = |part: &dyn Fn(&Guest) -> Option<f64>| {
+                Spread::of(self.of(cpus, kind, part).into_values()).map_or(f64::NAN, |figure| figure.median)
+            };
+            let cost: [f64; 3] = std::array::from_fn(|part| middle(&|guest| guest.cost(name).map(|cost| cost[part])));
+            let events: [f64; 2] = std::array::from_fn(|n| middle(&|guest| guest.events(name).map(|events| events[n])));
+            let cost = format!("{:.0} / {:.0} / {:.0}", cost[0], cost[1], cost[2]);
+            writeln!(f, " {cost:48} {:.2} / {:.2}", events[0], events[1])?;
         }
         Ok(())
     }
@@ -118,7 +131,10 @@ impl fmt::Display for Results {
             f,
             "\nMedian (minimum-maximum) of the rounds. A ratio is taken within each round. Micro-seconds of the processor are"
         )?;
-        writeln!(f, "for one operation (a request, a packet), medians.")?;
+        writeln!(
+            f,
+            "for one operation (a request, a packet), as are the guest's interrupts of virtio devices and KVM's exits; medians."
+        )?;
         for (name, unit, divisor, title) in MEASURED {
             writeln!(f, "\n{title}:")?;
             self.table(f, name, unit, divisor)?;

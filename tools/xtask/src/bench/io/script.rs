@@ -14,6 +14,8 @@ pub const HOST: &str = "10.78.0.1";
 pub const GUEST: &str = "10.78.0.2";
 /// The ports of the host that send without end, and that take everything.
 pub const PORTS: [u16; 2] = [5081, 5082];
+/// KVM's count of exits.
+const EXITS: &str = "/sys/kernel/debug/kvm/exits";
 /// Where the script keeps the guests' disks; in memory, where /tmp is.
 const FOLDER: &str = "/tmp/tophalf-bench-io";
 
@@ -33,9 +35,9 @@ pub fn disks() -> Vec<String> {
     vec![format!("{FOLDER}/image"), format!("{FOLDER}/data")]
 }
 
-/// The whole script, with this many seconds at most for a guest. What a guest measures comes as `@@value KIND CPUS ROUND NAME RATE COUNT`, what
-/// the program used meanwhile as `@@ticks KIND CPUS ROUND NAME GUEST USER SYSTEM` (hundredths of a second), its end as
-/// `@@guest KIND CPUS ROUND STATUS`.
+/// The whole script, with this many seconds at most for a guest. What a guest measures comes as `@@value KIND CPUS ROUND NAME RATE COUNT
+/// INTERRUPTS`, what the program used meanwhile as `@@ticks KIND CPUS ROUND NAME GUEST USER SYSTEM EXITS` (hundredths of a second, and what KVM
+/// has counted of all guests; missing where that can't be read), its end as `@@guest KIND CPUS ROUND STATUS`.
 pub fn script(plan: &Plan, limit: u32, host: &Host) -> String {
     let words = [
         ("IMAGE", quote::word(&host.disk())),
@@ -44,13 +46,14 @@ pub fn script(plan: &Plan, limit: u32, host: &Host) -> String {
         ("BUSYBOX", quote::word(&host.busybox())),
         ("SOURCE", PORTS[0].to_string()),
         ("SINK", PORTS[1].to_string()),
+        ("EXITS", EXITS.to_owned()),
     ];
     let setup = words.iter().fold(SETUP.replace("ADDRESS", HOST), |text, (name, value)| text.replace(name, value));
     with_setup(plan, limit, &setup)
 }
 
 fn with_setup(plan: &Plan, limit: u32, setup: &str) -> String {
-    plan.script(&[setup, GUEST_FUNCTION].concat(), "guest", limit, CMDLINE)
+    plan.script(&[setup, &GUEST_FUNCTION.replace("EXITS", EXITS)].concat(), "guest", limit, CMDLINE)
 }
 
 /// Makes disks and interface, and the other ends of the streams.
@@ -61,14 +64,16 @@ mkdir -p FOLDER
 cat IMAGE >FOLDER/image && dd if=/dev/zero of=FOLDER/data bs=1M count=128 2>/dev/null || exit 1
 { tunctl -t TAP || ip tuntap add TAP mode tap; } >/dev/null 2>&1
 ip addr add ADDRESS/24 dev TAP && ip link set TAP up || { echo "no interface can be made: be root"; exit 1; }
+[ -e EXITS ] || mount -t debugfs none /sys/kernel/debug 2>/dev/null
 BUSYBOX nc -ll -p SOURCE -e BUSYBOX cat /dev/zero 2>/dev/null & streams=$!
 BUSYBOX nc -ll -p SINK -e BUSYBOX dd of=/dev/null bs=64k 2>/dev/null & streams="$streams $!"
 "#;
 
 /// How one guest is run. A program's own messages matter only when it fails.
 const GUEST_FUNCTION: &str = r#"
-# Ticks of the program with its parts: in guests, in itself, in the kernel.
+# Ticks of the program with its parts: in guests, in itself, in the kernel. And exits.
 ticks() {
+    read -r exits 2>/dev/null <EXITS || exits=
     read -r pid <"$work/pid"
     # A timeout that has the program for a child, or one that has become the program.
     read -r child rest 2>/dev/null <"/proc/$pid/task/$pid/children" || child=
@@ -87,11 +92,11 @@ guest() {
     } | tr -d '\r' | {
         while read -r line; do
             case $line in
-                "@@begin "*) ticks; g=$guest u=$user s=$system ;;
+                "@@begin "*) ticks; g=$guest u=$user s=$system e=$exits ;;
                 "@@end "*@@)
                     ticks
                     name=${line#@@end }
-                    echo "@@ticks $head ${name%@@} $((guest - g)) $((user - u)) $((system - s))" ;;
+                    echo "@@ticks $head ${name%@@} $((guest - g)) $((user - u)) $((system - s)) ${e:+$((exits - e))}" ;;
                 "@@value "*) echo "@@value $head ${line#@@value }" ;;
             esac
         done

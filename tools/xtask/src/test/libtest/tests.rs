@@ -31,6 +31,43 @@ test result: ok. 0 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; fini
 }
 
 #[test]
+fn tests_that_say_so_are_skipped_whatever_rust_says() {
+    let text = "\
+running 4 tests
+test a ... ok
+test b ... ok
+test c ... ok
+test d ... FAILED
+
+successes:
+
+---- a stdout ----
+SKIPPED: no tap
+SKIPPED: no tap either
+---- b stdout ----
+SKIPPED: no tap
+---- c stdout ----
+left out: something
+
+successes:
+    a
+    b
+    c
+
+failures:
+
+---- d stdout ----
+SKIPPED: of no use
+
+test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.05s
+";
+    let mut tally = Tally::default();
+    text.lines().for_each(|line| tally.line(line));
+    assert_eq!(tally.count(), Count { passed: 1, failed: 1, skipped: 2 });
+    assert_eq!(tally.why().as_deref(), Some("no tap"));
+}
+
+#[test]
 fn a_program_that_crashed_before_its_summary_is_a_failure() {
     assert_eq!(tally("running 3 tests\ntest a ... ok\n"), Count { passed: 0, failed: 1, skipped: 0 });
     assert_eq!(tally(""), Count::default());

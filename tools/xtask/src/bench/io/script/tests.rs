@@ -27,13 +27,15 @@ fn the_script_passes_on_what_guests_measure_and_tells_which_fail() {
     let program = directory.path().join("guest");
     let said: String = MEASURED
         .iter()
-        .map(|(name, ..)| format!("printf '@@begin {name}@@\\r\\n@@end {name}@@\\r\\n@@value {name} 50 100\\r\\n'\n"))
+        .map(|(name, ..)| {
+            format!("printf '@@begin {name}@@\\r\\n@@end {name}@@\\r\\n@@value {name} 50 100 30\\r\\n'\n")
+        })
         .collect();
     for (body, complete) in [
         (said.clone(), true),
         (format!("{said}exit 36"), false),
         (said.replacen("@@end", "@@ends", 1), false),
-        (said.replacen("50 100", "50", 1), false),
+        (said.replacen("50 100 30", "50 100", 1), false),
         ("exit 0".to_owned(), false),
     ] {
         std::fs::write(&program, format!("#!/bin/sh\n{body}\n")).unwrap();
