@@ -30,15 +30,15 @@ pub fn run(full: bool, filter: Option<&str>) -> Result<Report> {
     say("stress", "building");
     let tophalf = workspace::build_program("tophalf", "tophalf")?;
     let only = filter.map(|filter| format!("*{filter}*"));
-    if let Some(pattern) = &only
-        && !any_matches(&tophalf, pattern)?
-    {
-        return Ok(Report::default());
-    }
     let mut whole = Report::default();
     // See [`lab::CPUS`] for why.
     let groups: &[_] = if full { &[("user", lab::CPUS), ("split,kernel", 1)] } else { &[("user", lab::CPUS)] };
     for &(modes, cpus) in groups {
+        if let Some(pattern) = &only
+            && !any_matches(&tophalf, modes, pattern)?
+        {
+            continue;
+        }
         let mut arguments = ["stress", "--irqchip", modes].map(str::to_owned).to_vec();
         arguments.extend(only.iter().flat_map(|pattern| ["--only".to_owned(), pattern.clone()]));
         whole += match output(&tophalf, &[arguments], cpus, LIMIT)? {
@@ -79,8 +79,8 @@ pub(super) fn output(tophalf: &Path, runs: &[Vec<String>], cpus: u32, limit: Dur
     in_lab(command, Copy { host: tophalf.to_owned(), guest: "/bin/tophalf".to_owned() }, cpus, limit).map(Ran::Output)
 }
 
-fn any_matches(tophalf: &Path, pattern: &str) -> Result<bool> {
-    let output = Command::new(tophalf).args(["stress", "--list", "--only", pattern]).output();
+fn any_matches(tophalf: &Path, modes: &str, pattern: &str) -> Result<bool> {
+    let output = Command::new(tophalf).args(["stress", "--list", "--irqchip", modes, "--only", pattern]).output();
     Ok(output.context("cannot list the guest's tests")?.status.success())
 }
 
