@@ -4,7 +4,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use x86::agent::{INJECTED_NMI, Kind, Op, Outcome, PORT, Request, SIGNATURE, Schedule, Source, Status, VERSION};
+use x86::agent::{Kind, Op, Outcome, PORT, Request, SIGNATURE, Schedule, Source, Status, VERSION};
 use x86_64::instructions::port::Port;
 
 use crate::measure::{EVENTS_MAX, Slots};
@@ -76,11 +76,6 @@ pub fn set_line(gsi: u32, up: bool) -> Result<(), Status> {
 /// How often the host has injected a vector into the CPU with this APIC ID.
 pub fn injected(apic_id: u32, vector: u8) -> Result<u64, Status> {
     call(Op::Injected, [apic_id.into(), vector.into(), 0, 0, 0]).map(|reply| reply[0])
-}
-
-/// How often the host has injected an NMI into the CPU with this APIC ID.
-pub fn injected_nmis(apic_id: u32) -> Result<u64, Status> {
-    call(Op::Injected, [apic_id.into(), INJECTED_NMI, 0, 0, 0]).map(|reply| reply[0])
 }
 
 /// What a stream raises.

@@ -17,6 +17,7 @@ use crate::sync::without_interrupts;
 /// The longest line in bytes.
 const LINE_MAX: usize = 240;
 
+/// The serial port, from when it is first needed: with an agent that is hardly ever.
 static SERIAL: Mutex<Option<Uart16550<PioBackend>>> = Mutex::new(None);
 
 /// A line being put together.
@@ -56,15 +57,12 @@ impl Write for Line {
     }
 }
 
-/// Finds the serial port. Called once, before the first line.
-pub(crate) fn init() {
+/// Finds the serial port.
+fn find() -> Option<Uart16550<PioBackend>> {
     // SAFETY: the ports of COM1 belong to nobody else in this kernel.
-    let port = unsafe { Uart16550::new_port(COM1) };
-    if let Ok(mut port) = port
-        && port.init(Config::default()).is_ok()
-    {
-        *SERIAL.lock() = Some(port);
-    }
+    let mut port = unsafe { Uart16550::new_port(COM1) }.ok()?;
+    port.init(Config::default()).ok()?;
+    Some(port)
 }
 
 /// Writes one line.
@@ -83,6 +81,9 @@ pub fn serial(line: &str) {
     without_interrupts(|| {
         // A fault or an NMI while this CPU holds the port must not wait for itself: after a while its line goes elsewhere.
         let Some(mut port) = (0..100_000).find_map(|_| SERIAL.try_lock()) else { return };
+        if port.is_none() {
+            *port = find();
+        }
         if let Some(port) = port.as_mut() {
             port.send_bytes_exact(line.as_bytes());
             port.send_bytes_exact(b"\r\n");

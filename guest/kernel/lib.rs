@@ -44,8 +44,8 @@ use chips::{apic, i8259, ioapic};
 fn start_kernel(info: BootInfo) -> ! {
     info.publish();
     agent::init();
-    console::init();
     machine::init();
+    let calibration = time::calibrate::begin();
     irq::mark::init();
     idt::init();
     idt::load();
@@ -65,7 +65,7 @@ fn start_kernel(info: BootInfo) -> ! {
     sched::init();
     softirq::start_thread(0);
     user::init();
-    time::calibrate::init();
+    time::calibrate::init(calibration);
     time::clock::init();
     time::timer::init();
     time::hrtimer::init();

@@ -10,8 +10,8 @@ use crate::arch::paging::{self, Flags, PAGE, USER_BASE};
 use crate::arch::traps;
 use crate::arch::uaccess::{self, Caught};
 use crate::arch::user::Context;
-use crate::extable;
 use crate::sync::without_interrupts;
+use crate::{extable, pop_kept, push_kept};
 
 /// An address that no paging mode of four levels can have.
 pub const NON_CANONICAL: u64 = 0x8000_0000_0000_0000;
@@ -250,12 +250,7 @@ pub fn registers_across_a_fault() -> ([u64; 13], [u64; 13]) {
 #[unsafe(naked)]
 unsafe extern "C" fn fault_with_registers(registers: *mut [u64; 13]) {
     naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        push_kept!(),
         "push rdi",
         "mov rbx, [rdi]",
         "mov rcx, [rdi + 8]",
@@ -288,12 +283,7 @@ unsafe extern "C" fn fault_with_registers(registers: *mut [u64; 13]) {
         "mov [rdi + 88], r15",
         "pop rax",
         "mov [rdi + 96], rax",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
+        pop_kept!(),
         "ret",
     )
 }
@@ -312,12 +302,7 @@ pub fn registers_across_a_call(first: u64, function: extern "C" fn()) -> bool {
 #[unsafe(naked)]
 unsafe extern "C" fn call_with_registers(registers: *mut [u64; 6], function: extern "C" fn()) {
     naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        push_kept!(),
         "push rdi",
         "mov rbx, [rdi]",
         "mov rbp, [rdi + 8]",
@@ -333,12 +318,7 @@ unsafe extern "C" fn call_with_registers(registers: *mut [u64; 6], function: ext
         "mov [rdi + 24], r13",
         "mov [rdi + 32], r14",
         "mov [rdi + 40], r15",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
+        pop_kept!(),
         "ret",
     )
 }

@@ -1,8 +1,8 @@
 //! Runs the tests whose records are in the image ([`x86::test_record`]).
 //!
 //! The command line's `test=` says which (`measure=` runs measurements instead, see [`crate::measure`]); without it all are run, one after the other, which suits other machine monitors. For
-//! each, the agent hears how it begins and ends, and the serial port says so where there is no agent. At the end the kernel writes 0 to
-//! the debug exit if nothing failed, else 1.
+//! each, the agent hears how it begins and ends, and the serial port says so where there is no agent, with the tables of /proc/interrupts
+//! and /proc/softirqs in the end. Then the kernel writes 0 to the debug exit if nothing failed, else 1.
 
 use alloc::string::{String, ToString};
 use core::fmt;
@@ -11,7 +11,8 @@ use x86::agent::{Outcome, words};
 use x86::test_record::{Modes, Needs, TestRecord};
 
 use crate::boot::info::boot_info;
-use crate::{agent, log, machine, power};
+use crate::irq::proc;
+use crate::{accounting, agent, console, log, machine, power, softirq};
 
 /// A test's body.
 pub type Body = fn() -> TestResult;
@@ -207,6 +208,11 @@ pub(crate) fn main() -> ! {
                 report(Outcome::Failed, name, "FAILED: ", why.as_str());
             }
         }
+    }
+    if !agent::is_present() && boot_info().word(words::MEASURE).is_none() {
+        proc::show_interrupts(console::print);
+        softirq::show_softirqs(console::print);
+        accounting::show_deferred(console::print);
     }
     log!("{passed} passed, {failed} failed, {skipped} skipped");
     power::exit(u8::from(failed > 0 || passed + skipped == 0))

@@ -213,12 +213,7 @@ fn fully_nested() -> TestResult {
             time::delay(1_000);
             GOOD.store(u32::from(count() == 1), Ordering::SeqCst);
             pit_soon();
-            for _ in 0..1_000_000 {
-                if count() > 1 {
-                    break;
-                }
-                core::hint::spin_loop();
-            }
+            spin_until_another();
             disable_interrupts();
             i8259::eoi(4);
         } else {
@@ -309,6 +304,11 @@ fn through_the_ioapic() -> TestResult {
     })
 }
 
+/// Until a second interrupt has come, in the handler of the first; not for ever.
+fn spin_until_another() {
+    (0..1_000_000).take_while(|_| count() < 2).for_each(|_| core::hint::spin_loop());
+}
+
 /// Two in service, nested; the specific EOI of the outer one ends that one.
 fn specific_eoi() -> TestResult {
     fn handler(frame: &mut Frame) {
@@ -317,12 +317,7 @@ fn specific_eoi() -> TestResult {
         if frame.vector == 0x24 {
             pit_soon();
             enable_interrupts();
-            for _ in 0..1_000_000 {
-                if count() > 1 {
-                    break;
-                }
-                core::hint::spin_loop();
-            }
+            spin_until_another();
             disable_interrupts();
         } else {
             let both = Chip::Master.isr();
@@ -416,12 +411,7 @@ fn special_mask() -> TestResult {
             Chip::Master.command((Ocw3::OCW3 | Ocw3::ESMM | Ocw3::SMM).bits());
             console::set_serial_interrupt(true);
             enable_interrupts();
-            for _ in 0..1_000_000 {
-                if count() > 1 {
-                    break;
-                }
-                core::hint::spin_loop();
-            }
+            spin_until_another();
             disable_interrupts();
             TRACE.store(TRACE.load(Ordering::SeqCst) << 8 | u64::from(count()), Ordering::SeqCst);
             Chip::Master.command((Ocw3::OCW3 | Ocw3::ESMM).bits());

@@ -198,7 +198,7 @@ impl Machine {
             stopper: Arc::clone(&stopper),
             power_button: power_button.clone(),
             wires,
-            chips,
+            chips: chips.clone(),
             questions: &shared.questions,
             attention: &attention,
             nmi: &nmi,
@@ -214,7 +214,12 @@ impl Machine {
             consoles: self.consoles,
             inline: shared.inline.clone(),
             signals,
-            report: Box::new(look_up),
+            report: Box::new(|| {
+                look_up();
+                if !stopper.is_stopped() || stopper.has_failed() {
+                    chips.iter().for_each(|chips| monitor::log_chips(&**chips));
+                }
+            }),
             stats,
             power_button,
             commands: Box::new(move |line| monitor.execute(line)),

@@ -127,6 +127,11 @@ impl Stopper {
         matches!(*self.reason.lock(), Some(StopReason::Reset))
     }
 
+    /// Whether the guest has ended it to say that something failed: then it is worth knowing how it was left.
+    pub fn has_failed(&self) -> bool {
+        matches!(*self.reason.lock(), Some(StopReason::DebugExit(1..) | StopReason::GuestPanic))
+    }
+
     /// The watchdog's action, as a reason to stop or carried out already.
     fn watchdog_expired(&self) -> Option<StopReason> {
         if self.watchdog_expiries.fetch_add(1, Ordering::Relaxed) < WATCHDOG_NOTES {

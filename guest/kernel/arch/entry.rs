@@ -78,7 +78,21 @@ global_asm!(
     add rsp, 16
     .endm
 
-    # On the entry stack: vector, error code, rip, cs, rflags, rsp, ss. Moves the frame; rdi and rbx point to it then.
+    # Pushes the frame that rax points into: vector at rax + 8, ss at rax + 56. rdi points to it then.
+    .macro COPY_FRAME
+    push [rax + 56]
+    push [rax + 48]
+    push [rax + 40]
+    push [rax + 32]
+    push [rax + 24]
+    push [rax + 16]
+    push [rax + 8]
+    PUSH_REGS [rax]
+    cld
+    mov rdi, rsp
+    .endm
+
+    # On the entry stack: vector, error code, rip, cs, rflags, rsp, ss. Moves the frame; rdi points to it then.
     .macro MOVE_FRAME
     push rax
     test byte ptr [rsp + 32], 3
@@ -90,16 +104,7 @@ global_asm!(
     sub rax, 128
     and rax, -16
 2:  xchg rax, rsp
-    push [rax + 56]
-    push [rax + 48]
-    push [rax + 40]
-    push [rax + 32]
-    push [rax + 24]
-    push [rax + 16]
-    push [rax + 8]
-    PUSH_REGS [rax]
-    cld
-    mov rdi, rsp
+    COPY_FRAME
     .endm
 
     .pushsection .text.entry, "ax"
@@ -158,16 +163,7 @@ fault_in_entry:
     # There is no stack to move the frame to.
 5:  mov rax, rsp
     mov rsp, gs:[{FATAL_TOP}]
-    push [rax + 56]
-    push [rax + 48]
-    push [rax + 40]
-    push [rax + 32]
-    push [rax + 24]
-    push [rax + 16]
-    push [rax + 8]
-    PUSH_REGS [rax]
-    cld
-    mov rdi, rsp
+    COPY_FRAME
     call {do_bad_stack}
     jmp return_to_frame
 

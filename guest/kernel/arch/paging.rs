@@ -130,8 +130,3 @@ pub fn lookup(address: u64) -> Option<(u64, Flags)> {
 pub fn flush(address: u64) {
     tlb::flush(VirtAddr::new_truncate(address));
 }
-
-/// Forgets all translations on this CPU.
-pub fn flush_everything() {
-    tlb::flush_all();
-}

@@ -10,6 +10,22 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+/// Assembly that saves the six registers that a function must keep, for its caller, on the stack.
+#[macro_export]
+macro_rules! push_kept {
+    () => {
+        "push rbx\npush rbp\npush r12\npush r13\npush r14\npush r15"
+    };
+}
+
+/// Assembly that loads what [`push_kept!`](crate::push_kept) has saved.
+#[macro_export]
+macro_rules! pop_kept {
+    () => {
+        "pop r15\npop r14\npop r13\npop r12\npop rbp\npop rbx"
+    };
+}
+
 /// Size of a stack that Rust code runs on, in bytes.
 pub const SIZE: usize = 32 << 10;
 /// What a canary looks like when all is well.

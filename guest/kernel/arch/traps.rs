@@ -11,13 +11,13 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use x86::vector::{DEVICE_NOT_AVAILABLE, DOUBLE_FAULT, PAGE_FAULT};
-use x86_64::registers::debug::Dr6;
 
 use super::fault::PageFault;
 use super::frame::{FLAG_TF, Frame};
 use super::percpu::{PerCpu, this_cpu};
 use super::{extable, fpu, user, vectors};
 use crate::{log, power};
+use crate::{pop_kept, push_kept};
 
 /// Names of the exceptions.
 pub const NAMES: [&str; 32] = [
@@ -161,14 +161,6 @@ fn debug(frame: &mut Frame) {
     }
 }
 
-/// Clears the status of debug exceptions and gives what it was: bits 3:0 breakpoints, bit 14 single step.
-pub fn take_debug_status() -> u64 {
-    let status = Dr6::read().bits();
-    // SAFETY: DR6 is a status register; 0xffff0ff0 is its value without any event.
-    unsafe { core::arch::asm!("mov dr6, {}", in(reg) 0xffff_0ff0u64, options(nomem, nostack, preserves_flags)) };
-    status
-}
-
 /// Runs `body`, which ends in a double fault, in a fault without a stack, or in an exception that the kernel does not expect; true
 /// if it did so, and false if it came back.
 pub fn catch_double_fault(body: extern "C" fn()) -> bool {
@@ -193,12 +185,7 @@ fn recover(frame: &mut Frame) -> bool {
 #[unsafe(naked)]
 unsafe extern "C" fn run_with_recovery(body: extern "C" fn()) -> u64 {
     naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        push_kept!(),
         "sub rsp, 8",
         "mov gs:[{recovery}], rsp",
         "call rdi",
@@ -220,5 +207,5 @@ unsafe extern "C" fn recovery_landing() {
 // SAFETY: the other half of `run_with_recovery`.
 #[unsafe(naked)]
 unsafe extern "C" fn leave_recovery() {
-    naked_asm!("add rsp, 8", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx", "ret")
+    naked_asm!("add rsp, 8", pop_kept!(), "ret")
 }

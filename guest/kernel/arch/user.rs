@@ -18,6 +18,7 @@ use super::gdt::{USER_CS, USER_DS};
 use super::percpu::{PerCpu, this_cpu};
 use crate::sync::IrqGuard;
 use crate::user::signal;
+use crate::{pop_kept, push_kept};
 
 /// IA32_KERNEL_GS_BASE: in the kernel, GS.base of ring 3.
 const KERNEL_GS_BASE: u32 = 0xc000_0102;
@@ -77,12 +78,7 @@ pub fn run(context: &mut Context) {
 #[unsafe(naked)]
 unsafe extern "C" fn enter(context: *mut Context) {
     naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        push_kept!(),
         "push rdi",
         "mov gs:[{kernel_stack}], rsp",
         "mov rsi, rdi",
@@ -101,7 +97,7 @@ unsafe extern "C" fn enter(context: *mut Context) {
 // SAFETY: the stack pointer is one that `enter` stored.
 #[unsafe(naked)]
 unsafe extern "C" fn return_from_enter(rsp: u64) -> ! {
-    naked_asm!("mov rsp, rdi", "pop rdi", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx", "ret",)
+    naked_asm!("mov rsp, rdi", "pop rdi", pop_kept!(), "ret")
 }
 
 /// An exception or a system call from ring 3 ends [`run`].

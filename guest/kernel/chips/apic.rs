@@ -199,11 +199,6 @@ pub fn anything_in_service() -> bool {
     (0..8).any(|word| read(reg::ISR + word * 0x10) != 0)
 }
 
-/// Any vector is requested.
-pub fn anything_requested() -> bool {
-    (0..8).any(|word| read(reg::IRR + word * 0x10) != 0)
-}
-
 /// Latches and reads the error status register.
 pub fn errors() -> x86::apic::Esr {
     write(reg::ESR, 0);

@@ -95,9 +95,8 @@ pub fn directed_eoi(vector: u8) {
     unsafe { core::ptr::write_volatile((IOAPIC_BASE + EOI) as *mut u32, vector.into()) };
 }
 
-/// Masks all pins.
+/// Masks all pins; whoever wants one sets all of its entry. Nobody else is there yet.
 pub fn mask_all() {
-    for pin in 0..pins() {
-        set_entry(pin, RedirectionEntry::new().with_masked(true));
-    }
+    let masked = RedirectionEntry::new().with_masked(true).into_bits() as u32;
+    (0..pins()).for_each(|pin| write(REG_TABLE + 2 * pin, masked));
 }

@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 use super::desc;
 use crate::arch::percpu::{self, PerCpu};
 use crate::arch::vectors;
-use crate::console::{self, Line};
+use crate::console::Line;
 
 /// Rows of interrupts that every CPU has for itself: name, vector, what it is.
 const PER_CPU: [(&str, u8, &str); 8] = [
@@ -66,9 +66,4 @@ fn counts(name: core::fmt::Arguments<'_>, of: impl Fn(&PerCpu) -> u64) -> Line {
         let _ = write!(line, " {:>10}", of(cpu));
     }
     line
-}
-
-/// Writes the table to the log.
-pub fn print_interrupts() {
-    show_interrupts(console::print);
 }

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::task::{Task, task_start};
 use crate::arch::percpu::this_cpu;
 use crate::arch::{fault, fpu};
+use crate::{pop_kept, push_kept};
 
 /// What of a thread is not on its stack while it does not run.
 #[derive(Default)]
@@ -57,21 +58,5 @@ pub(super) unsafe fn switch(from: *const Task, to: *const Task) {
 // SAFETY: `load` is a stack pointer that this function has stored, or one prepared to look so.
 #[unsafe(naked)]
 unsafe extern "C" fn switch_stacks(save: *mut u64, load: u64) {
-    naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
-        "mov [rdi], rsp",
-        "mov rsp, rsi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
-        "ret",
-    )
+    naked_asm!(push_kept!(), "mov [rdi], rsp", "mov rsp, rsi", pop_kept!(), "ret",)
 }

@@ -15,9 +15,6 @@ use crate::arch::percpu::{self, this_cpu};
 use crate::arch::vectors::INVALIDATE_TLB;
 use crate::chips::apic;
 
-/// Instead of a page: everything.
-const EVERYTHING: u64 = u64::MAX;
-
 static TURN: Mutex<()> = Mutex::new(());
 static ADDRESS: AtomicU64 = AtomicU64::new(0);
 /// A bit for each CPU that has not forgotten yet.
@@ -27,10 +24,7 @@ static WAITING: AtomicU32 = AtomicU32::new(0);
 fn answer() {
     let me = 1 << this_cpu().number();
     if WAITING.load(Ordering::Acquire) & me != 0 {
-        match ADDRESS.load(Ordering::Relaxed) {
-            EVERYTHING => paging::flush_everything(),
-            address => paging::flush(address),
-        }
+        paging::flush(ADDRESS.load(Ordering::Relaxed));
         WAITING.fetch_and(!me, Ordering::Release);
     }
 }
@@ -43,15 +37,6 @@ pub(super) fn handle(_frame: &mut Frame) {
 
 /// Makes all CPUs forget the page at `address`.
 pub fn shoot_down(address: u64) {
-    run(address);
-}
-
-/// Makes all CPUs forget everything.
-pub fn shoot_down_everything() {
-    run(EVERYTHING);
-}
-
-fn run(address: u64) {
     // Off from before the turn is taken: a handler on this CPU may want a turn of its own.
     crate::sync::without_interrupts(|| {
         let _turn = loop {
@@ -61,10 +46,7 @@ fn run(address: u64) {
             }
             core::hint::spin_loop();
         };
-        match address {
-            EVERYTHING => paging::flush_everything(),
-            address => paging::flush(address),
-        }
+        paging::flush(address);
         let me = this_cpu().number();
         let mask = percpu::cpus().fold(0, |mask, cpu| mask | 1 << cpu.number()) & !(1 << me);
         ADDRESS.store(address, Ordering::Relaxed);

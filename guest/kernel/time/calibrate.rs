@@ -80,25 +80,49 @@ fn pair(first: Clock, second: Clock) -> (u64, u64) {
     (best.1, best.2)
 }
 
-/// Measures both clocks over about so many ticks of the first; that must be less than half of what either wraps at.
-pub fn measure(first: Clock, second: Clock, ticks: u64) -> Measured {
-    let (first_start, second_start) = pair(first, second);
-    while first.between(first_start, (first.read)()) < ticks {
-        core::hint::spin_loop();
-    }
-    let (first_end, second_end) = pair(first, second);
-    Measured { first: first.between(first_start, first_end), second: second.between(second_start, second_end) }
+/// Two clocks that are being measured.
+pub(crate) struct Interval {
+    first: Clock,
+    second: Clock,
+    start: (u64, u64),
 }
 
-/// Measures the TSC with the PM timer, or the PIT where there is none: about 10 ms. Called once at the start.
-pub(crate) fn init() {
-    let (reference, hz) = if machine::tables().pm_timer != 0 {
-        (pm_clock(), PM_TIMER_HZ)
-    } else {
-        pit::Channel2::start(0xffff);
-        (PIT, PIT_HZ)
+impl Interval {
+    fn begin(first: Clock, second: Clock) -> Self {
+        Self { first, second, start: pair(first, second) }
+    }
+
+    /// Ends it when the first has counted so many ticks since the beginning.
+    fn end(self, ticks: u64) -> Measured {
+        let Self { first, second, start } = self;
+        while first.between(start.0, (first.read)()) < ticks {
+            core::hint::spin_loop();
+        }
+        let end = pair(first, second);
+        Measured { first: first.between(start.0, end.0), second: second.between(start.1, end.1) }
+    }
+}
+
+/// Measures both clocks over about so many ticks of the first; that must be less than half of what either wraps at.
+pub fn measure(first: Clock, second: Clock, ticks: u64) -> Measured {
+    Interval::begin(first, second).end(ticks)
+}
+
+/// Begins to measure the TSC with the PM timer, if there is one: meanwhile the rest of the machine is set up.
+pub(crate) fn begin() -> Option<Interval> {
+    (machine::tables().pm_timer != 0).then(|| Interval::begin(pm_clock(), TSC))
+}
+
+/// Measures the TSC, over at least 10 ms since [`begin`]; with the PIT, which soon wraps, from now on. Called once at the start.
+pub(crate) fn init(begun: Option<Interval>) {
+    let (interval, hz) = match begun {
+        Some(interval) => (interval, PM_TIMER_HZ),
+        None => {
+            pit::Channel2::start(0xffff);
+            (Interval::begin(PIT, TSC), PIT_HZ)
+        }
     };
-    let measured = measure(reference, TSC, hz / 100);
+    let measured = interval.end(hz / 100);
     if measured.first > 0 {
         tsc::set_hz((u128::from(measured.second) * u128::from(hz) / u128::from(measured.first)) as u64);
     }

@@ -14,8 +14,8 @@ use kernel::random::Random;
 use kernel::testing::{Failure, TestResult};
 use x86::agent::Status;
 
-use super::id_of;
 use super::tally::{IS_LEVEL, NUMBERS};
+use super::{id_of, lines_come_again, quiesce};
 use crate::irq::done;
 
 /// Pins 0 and 2 are left out: the PIT is at one of them, whichever the machine has chosen, and where GSI 0 goes differs.
@@ -48,6 +48,9 @@ fn handler(irq: u32, _: usize) -> IrqReturn {
     let n = irq as usize;
     if IS_LEVEL[n].load(Ordering::SeqCst) {
         let _ = agent::set_line(irq, false);
+        if lines_come_again() && NUMBERS[n].is_idle() {
+            return IrqReturn::None;
+        }
     }
     NUMBERS[n].arrive();
     IrqReturn::Handled
@@ -99,6 +102,9 @@ impl Devices {
             }
             31 if idle && !self.lines[line].disabled => {
                 let irq = self.lines[line].irq;
+                if lines_come_again() {
+                    quiesce();
+                }
                 done(manage::free(irq, 0))?;
                 done(manage::tear_down(irq))?;
                 set_up(irq, !is_level(irq))?;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
-use clap::Args;
+use clap::{Args, value_parser};
 use vmm::{Error, MAX_CPUS, exit_code};
 
 use self::image::Image;
@@ -43,13 +43,13 @@ pub struct StressArguments {
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// Run everything so many times, each round with the next seed
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
     rounds: u32,
     /// Begin new rounds for so many minutes, whatever --rounds says
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", value_parser = value_parser!(u32).range(1..))]
     minutes: Option<u32>,
     /// Interrupts that each conservation test sends; by default each test's own number
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End with the first test that fails
     #[arg(long)]

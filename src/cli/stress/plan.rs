@@ -9,6 +9,9 @@ use vmm::test_record::{Modes, Needs, TestRecord};
 #[cfg(test)]
 mod tests;
 
+/// From here on a name that does not exist is taken for a slip of one that does.
+const ALIKE: f64 = 0.7;
+
 /// Where the interrupt controllers live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -100,7 +103,8 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     ///
-    /// A usage error for a pattern that matches nothing, naming the nearest test.
+    /// A usage error for a pattern that matches nothing, naming the nearest test if one is near, and when none of the tests is for these
+    /// modes.
     pub fn new(
         tests: &'a [TestRecord<u64>],
         patterns: &[String],
@@ -110,18 +114,26 @@ impl<'a> Plan<'a> {
     ) -> Result<Self, Error> {
         for pattern in patterns {
             if !tests.iter().any(|test| matches(pattern, test.name())) {
-                let alike = |test: &&TestRecord<u64>| (strsim::jaro_winkler(pattern, test.name()) * 1e6) as u64;
-                let nearest = tests.iter().max_by_key(alike).map_or("", |test| test.name());
+                let scored = tests.iter().map(|test| (strsim::jaro_winkler(pattern, test.name()), test.name()));
+                let hint = match scored.max_by(|(a, _), (b, _)| a.total_cmp(b)) {
+                    Some((alike, nearest)) if alike >= ALIKE => format!("did you mean {nearest:?}? "),
+                    _ => String::new(),
+                };
                 return Err(Error::Usage(format!(
-                    "no test is called {pattern:?}; did you mean {nearest:?}? 'tophalf stress --list' names all"
+                    "no test is called {pattern:?}; {hint}'tophalf stress --list' names all"
                 )));
             }
         }
         let wanted = |test: &TestRecord<u64>| {
             patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, test.name()))
         };
-        let tests = tests.iter().filter(|test| wanted(test)).collect();
-        Ok(Self { tests, modes, cpus, seed })
+        let plan = Self { tests: tests.iter().filter(|test| wanted(test)).collect(), modes, cpus, seed };
+        if plan.jobs().next().is_none() {
+            let modes: Vec<_> = plan.modes.iter().map(|mode| mode.name()).collect();
+            let modes = modes.join(",");
+            return Err(Error::Usage(format!("none of these tests runs with --irqchip {modes}; give other modes")));
+        }
+        Ok(plan)
     }
 
     /// Every run of a round, mode by mode.

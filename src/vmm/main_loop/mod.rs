@@ -61,7 +61,7 @@ pub struct MainLoop<'a> {
     pub inline: Vec<Arc<Inline>>,
     /// SIGINT, SIGTERM and the like.
     pub signals: &'a mut SignalFd,
-    /// Has every vCPU look up: it says where it is, in the log, or ends if the machine has stopped.
+    /// Has every vCPU look up: it says where it is, in the log, as the chips do; or ends if the machine has stopped.
     pub report: Box<dyn Fn() + 'a>,
     /// The machine's figures, and who is shown them.
     pub stats: Stats<'a>,

@@ -49,6 +49,16 @@ pub fn ioapic(state: &IoApicState) -> String {
     lines.join("\n") + "\n"
 }
 
+/// The entries that are not masked, and those whose line is high or that wait for an EOI.
+pub fn pins_in_use(state: &IoApicState) -> String {
+    let in_use = |pin: &PinState| {
+        let entry = RedirectionEntry::from_bits(pin.entry);
+        pin.line || !entry.masked() || entry.remote_irr()
+    };
+    let pins = state.pins.iter().enumerate().filter(|(_, pin)| in_use(pin));
+    pins.map(|(number, pin)| format!("I/O APIC pin {}\n", pin_line(number, pin))).collect()
+}
+
 fn pin_line(number: usize, pin: &PinState) -> String {
     let entry = RedirectionEntry::from_bits(pin.entry);
     let id = u16::from(entry.ext_destination()) << 8 | u16::from(entry.destination());

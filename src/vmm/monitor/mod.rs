@@ -52,6 +52,12 @@ pub trait Chips: Send + Sync {
     fn ledger(&self) -> ChipLedger;
 }
 
+/// Writes to the log what the PIC and the I/O APIC hold.
+pub fn log_chips(chips: &dyn Chips) {
+    let text = chips::pic(&chips.pic()) + &chips::pins_in_use(&chips.ioapic());
+    text.lines().for_each(|line| log::info!("{line}"));
+}
+
 /// What the commands work on.
 pub struct Monitor<'a> {
     /// How to end the machine.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use log::Level;
+
 use super::Shared;
 use crate::Error;
 use crate::stop::StopReason;
@@ -35,7 +37,8 @@ pub fn run(mut processor: Box<dyn Processor>, ready: impl FnOnce()) {
         Err(e) => Err(StopReason::Host(Error::from(e))),
     };
     processor.close_ledger();
-    log::debug!("{}", processor.summary());
+    let level = if shared.stopper.has_failed() { Level::Info } else { Level::Debug };
+    log::log!(level, "{}", processor.summary());
     sys::calls::count_signals();
     let kicks = shared.processors.kicks(index);
     log::debug!(

@@ -41,6 +41,21 @@ fn a_pattern_that_matches_nothing_is_an_error_that_names_the_nearest() {
 }
 
 #[test]
+fn a_pattern_far_from_all_names_suggests_none() {
+    let tests = tests();
+    let error = Plan::new(&tests, &["xyz*".to_owned()], vec![Mode::User], 2, 1).err().expect("an error");
+    assert!(!error.to_string().contains("did you mean"), "{error}");
+}
+
+#[test]
+fn tests_of_which_none_is_for_the_mode_are_an_error() {
+    let tests = tests();
+    let error = Plan::new(&tests, &["ipi.kicks".to_owned()], vec![Mode::Split], 2, 1).err().expect("an error");
+    assert!(error.to_string().contains("split"), "{error}");
+    assert_eq!(error.exit_code(), vmm::exit_code::USAGE);
+}
+
+#[test]
 fn a_known_failure_must_fail() {
     let tests = tests();
     let plan = Plan::new(&tests, &[], vec![Mode::User], 2, 1).unwrap();

@@ -73,7 +73,7 @@ pub struct Options {
     /// Only this step (fmt, guest-fmt, clippy, guest-clippy, doc, cargo-test, loom, shuttle, reference, dist, stress, conservation, mutate, oracle, boots, power-cut), or only tests whose name contains this
     #[arg(value_name = "STEP|NAME")]
     filter: Option<String>,
-    /// Of that step only tests whose name contains this
+    /// Of that step only tests whose name contains this; of conservation also a mode, or MODE:NAME
     #[arg(value_name = "NAME")]
     part: Option<String>,
 }
@@ -81,13 +81,16 @@ pub struct Options {
 /// Runs the steps; exit code 1 when anything failed. The last line is `N passed, M failed, K skipped`.
 ///
 /// # Errors
-/// Exit code 2 for two names of which the first is no step's; a step that cannot run is a failure or skipped.
+/// Exit code 2 for two names of which the first is no step's, and for a test of conservation that there is not; a step that cannot run is a failure or skipped.
 pub fn main(options: &Options) -> Result<u8> {
     let filter = options.filter.as_deref();
     let step = filter.filter(|filter| STEPS.contains(filter));
     let names = if step.is_some() { options.part.as_deref() } else { filter };
     if let (None, Some(filter), Some(_)) = (step, filter, &options.part) {
         return Err(failure::usage(format!("{filter} is no step; a step comes first, then a part of a test's name")));
+    }
+    if step == Some("conservation") {
+        conservation::check(names)?;
     }
     let wanted = |name: &str| match (step, names) {
         (Some(step), _) => step == name,

@@ -1,13 +1,16 @@
 //! The step that runs the guest kernel's tests on hardware KVM or in the emulated host: what this machine's own KVM can't run
-//! (instructions that a software KVM does not interpret) is run here.
+//! (instructions that a software KVM does not interpret) is run here. Whether it loses interrupts is seen on the software KVM, too.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
+use super::conservation;
 use super::libtest::Count;
 use super::step::{Report, say};
 use crate::assets::Assets;
@@ -27,21 +30,24 @@ pub fn run(full: bool, filter: Option<&str>) -> Result<Report> {
     say("stress", "building");
     let tophalf = workspace::build_program("tophalf", "tophalf")?;
     let only = filter.map(|filter| format!("*{filter}*"));
-    if let Some(pattern) = &only
-        && !any_matches(&tophalf, pattern)?
-    {
-        return Ok(Report::default());
-    }
     let mut whole = Report::default();
     // See [`lab::CPUS`] for why.
     let groups: &[_] = if full { &[("user", lab::CPUS), ("split,kernel", 1)] } else { &[("user", lab::CPUS)] };
     for &(modes, cpus) in groups {
-        let mut arguments = ["stress", "--json", "-", "--irqchip", modes].map(str::to_owned).to_vec();
+        if let Some(pattern) = &only
+            && !any_matches(&tophalf, modes, pattern)?
+        {
+            continue;
+        }
+        let mut arguments = ["stress", "--irqchip", modes].map(str::to_owned).to_vec();
         arguments.extend(only.iter().flat_map(|pattern| ["--only".to_owned(), pattern.clone()]));
-        whole += match output(&tophalf, &[arguments], cpus)? {
+        whole += match output(&tophalf, &[arguments], cpus, LIMIT)? {
             Ran::Output(output) => report(&output),
-            Ran::Not(reason) => return Ok(Report::skipped(1, reason)),
+            Ran::Not(reason) => Report::skipped(1, reason),
         };
+    }
+    if hardware::obstacle().is_some() {
+        whole += conservation::on_software_kvm(&tophalf, filter)?;
     }
     Ok(whole)
 }
@@ -54,11 +60,10 @@ pub(super) enum Ran {
     Not(String),
 }
 
-/// Runs the program once with each of these arguments: here, or in an emulated host with so many CPUs.
-pub(super) fn output(tophalf: &Path, runs: &[Vec<String>], cpus: u32) -> Result<Ran> {
+/// Runs the program once with each of these arguments, here, or in an emulated host with so many CPUs that has so much time for all.
+pub(super) fn output(tophalf: &Path, runs: &[Vec<String>], cpus: u32, limit: Duration) -> Result<Ran> {
     let Some(obstacle) = hardware::obstacle() else {
-        let outputs: Result<Vec<_>> =
-            runs.iter().map(|arguments| here(Command::new(tophalf).args(arguments))).collect();
+        let outputs: Result<Vec<_>> = runs.iter().map(|arguments| here(tophalf, arguments, limit)).collect();
         return Ok(Ran::Output(outputs?.concat()));
     };
     if let Err(error) = Assets::open().and_then(|assets| assets.qemu()) {
@@ -68,33 +73,36 @@ pub(super) fn output(tophalf: &Path, runs: &[Vec<String>], cpus: u32) -> Result<
         };
     }
     say("stress", format_args!("in the emulated host ({obstacle})"));
-    let lines: Vec<_> = runs.iter().map(|arguments| format!("tophalf {}", arguments.join(" "))).collect();
+    let lines: Vec<_> = runs.iter().map(|arguments| format!("tophalf {} --json -", arguments.join(" "))).collect();
     // None of the words has a meaning for the shell but patterns, and those that no file matches stay as they are.
     let command = ["sh", "-c", &lines.join("\n")].map(str::to_owned).to_vec();
-    in_lab(command, Copy { host: tophalf.to_owned(), guest: "/bin/tophalf".to_owned() }, cpus).map(Ran::Output)
+    in_lab(command, Copy { host: tophalf.to_owned(), guest: "/bin/tophalf".to_owned() }, cpus, limit).map(Ran::Output)
 }
 
-fn any_matches(tophalf: &Path, pattern: &str) -> Result<bool> {
-    let output = Command::new(tophalf).args(["stress", "--list", "--only", pattern]).output();
+fn any_matches(tophalf: &Path, modes: &str, pattern: &str) -> Result<bool> {
+    let output = Command::new(tophalf).args(["stress", "--list", "--irqchip", modes, "--only", pattern]).output();
     Ok(output.context("cannot list the guest's tests")?.status.success())
 }
 
-fn here(command: &mut Command) -> Result<String> {
+/// Runs the program on this machine; gives what it has printed, and then the results.
+pub(super) fn here(tophalf: &Path, arguments: &[String], limit: Duration) -> Result<String> {
+    // Not among what it prints: the lines of its two streams come in any order.
+    let file = NamedTempFile::new().context("no temporary file for the results")?;
     let mut output = String::new();
-    child::run(command, LIMIT, |line| {
+    child::run(Command::new(tophalf).args(arguments).arg("--json").arg(file.path()), limit, |line| {
         output.push_str(line);
         output.push('\n');
     })?;
-    Ok(output)
+    Ok(output + &fs::read_to_string(file.path()).unwrap_or_default())
 }
 
-fn in_lab(command: Vec<String>, program: Copy, cpus: u32) -> Result<String> {
+fn in_lab(command: Vec<String>, program: Copy, cpus: u32, limit: Duration) -> Result<String> {
     let (results, stories) = (Kept::default(), Kept::default());
     let job = Job {
         command,
         files: vec![program],
         cpus,
-        timeout: Some(LIMIT),
+        timeout: Some(limit),
         stdout: Box::new(results.clone()),
         stderr: Box::new(stories.clone()),
         ..Job::default()
