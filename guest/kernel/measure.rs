@@ -114,11 +114,18 @@ impl fmt::Display for Line<'_> {
 }
 
 /// Spins until `done`, with interrupts as they are, without leaving the guest. Fails the measurement after some seconds.
+///
+/// Only the CPU's own time counts: the TSC goes on while the CPU, or the whole host, stands still, and what is waited for may come with the
+/// first instruction after that.
 #[track_caller]
 pub fn spin_until(done: impl Fn() -> bool) -> TestResult {
-    let from = tsc::read();
+    let (limit, most_of_a_turn) = (5 * tsc::hz(), tsc::hz() / 1000);
+    let (mut last, mut waited) = (tsc::read(), 0);
     while !done() {
-        if tsc::read().wrapping_sub(from) > 5 * tsc::hz() {
+        let now = tsc::read();
+        waited += now.wrapping_sub(last).min(most_of_a_turn);
+        last = now;
+        if waited > limit {
             return Err(Failure::new(format_args!("waited in vain at {}", core::panic::Location::caller())));
         }
         core::hint::spin_loop();
