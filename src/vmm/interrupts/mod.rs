@@ -247,21 +247,31 @@ impl<A: LocalApics> Interrupts<A> {
         if self.mailbox(BSP).post_lint0(level) {
             kicks.add(BSP);
         }
-        self.post_with_ioapic(kicks, |ioapic, sink| ioapic.set_line(PIC_PIN, level, sink));
+        self.set_pin(kicks, PIC_PIN, level);
+    }
+
+    /// The line of one pin.
+    fn set_pin(&self, kicks: &mut Kicks, pin: u8, level: bool) {
+        self.post_with_ioapic::<1, _>(kicks, pin, |ioapic, sink| ioapic.set_line(pin, level, sink));
     }
 
     /// Runs `change` on the I/O APIC and kicks those who got something.
     fn with_ioapic<R>(&self, change: impl FnOnce(&mut IoApic, &mut dyn MessageSink) -> R) -> R {
         let mut kicks = Kicks::new();
-        let result = self.post_with_ioapic(&mut kicks, change);
+        let result = self.post_with_ioapic::<{ x86::ioapic::PINS }, _>(&mut kicks, 0, change);
         self.processors.kick(kicks);
         result
     }
 
-    /// Runs `change` on the I/O APIC, whose messages go out on the bus, then sets its alarm.
-    fn post_with_ioapic<R>(&self, kicks: &mut Kicks, change: impl FnOnce(&mut IoApic, &mut dyn MessageSink) -> R) -> R {
+    /// Runs `change` on the I/O APIC, whose messages go out on the bus, then sets its alarm. It may concern `N` pins, from `first` on.
+    fn post_with_ioapic<const N: usize, R>(
+        &self,
+        kicks: &mut Kicks,
+        first: u8,
+        change: impl FnOnce(&mut IoApic, &mut dyn MessageSink) -> R,
+    ) -> R {
         let mut ioapic = self.ioapic.lock();
-        let traced = self.trace().before_pins(&ioapic.chip);
+        let traced = self.trace().before_pins::<N>(&ioapic.chip, first);
         let result = change(&mut ioapic.chip, &mut |message: &Message| self.apics.send_for_ioapic(message, kicks));
         ioapic.posts.add(&kicks.take_posts());
         self.trace().after_pins(traced, &ioapic.chip);
@@ -310,7 +320,9 @@ impl<A: LocalApics> LineTarget for Interrupts<A> {
         if let Some(input) = platform::gsi_to_pic_input(gsi) {
             self.with_pic(|pic| pic.set_line(input, level));
         }
-        self.with_ioapic(|ioapic, sink| ioapic.set_line(gsi, level, sink));
+        let mut kicks = Kicks::new();
+        self.set_pin(&mut kicks, gsi, level);
+        self.processors.kick(kicks);
     }
 }
 

@@ -5,10 +5,10 @@ use bottom_half::{Happened, Observed, Observer};
 use irqchip::bus::PostObserver;
 use irqchip::ioapic::{IoApic, PinCounters};
 use irqchip::message::Message;
-use irqchip::pic::{ChipState, PicPair};
+use irqchip::pic::{Pic8259, PicPair};
 use x86::Nanos;
 use x86::apic::TriggerMode;
-use x86::ioapic::{PINS, RedirectionEntry};
+use x86::ioapic::RedirectionEntry;
 use x86::platform::TRACE_MARK_ON;
 
 use super::event::Event;
@@ -41,21 +41,22 @@ fn source(bases: &[u8; 2], vector: u8) -> Option<u8> {
 }
 
 fn pic_state(pic: &PicPair) -> PicBefore {
-    let state = pic.save();
-    let requests = |chip: &ChipState| chip.lines & chip.elcr | chip.latch & !chip.elcr;
-    let both = |of: fn(&ChipState) -> u8| [of(&state.master), of(&state.slave)];
-    PicBefore(both(requests), both(|chip| chip.isr), both(|chip| chip.base))
+    let both = |of: fn(&Pic8259) -> u8| [of(pic.master()), of(pic.slave())];
+    PicBefore(both(Pic8259::irr), both(Pic8259::isr), both(Pic8259::vector_base))
 }
 
-/// The I/O APIC's pins before a change.
-pub struct PinsBefore {
+/// `N` pins of the I/O APIC before a change, from `first` on: those that it may concern. A look at all of them costs more than the rest of
+/// an interrupt's records.
+pub struct PinsBefore<const N: usize> {
     stamp: u64,
-    pins: [(RedirectionEntry, PinCounters); PINS],
+    first: u8,
+    pins: [(RedirectionEntry, PinCounters); N],
 }
 
-fn pins(ioapic: &IoApic) -> [(RedirectionEntry, PinCounters); PINS] {
+fn pins<const N: usize>(ioapic: &IoApic, first: u8) -> [(RedirectionEntry, PinCounters); N] {
     std::array::from_fn(|pin| {
-        (ioapic.entry(pin as u8).unwrap_or_default(), ioapic.counters(pin as u8).unwrap_or_default())
+        let pin = first + pin as u8;
+        (ioapic.entry(pin).unwrap_or_default(), ioapic.counters(pin).unwrap_or_default())
     })
 }
 
@@ -95,16 +96,17 @@ impl Trace {
         }
     }
 
-    /// The I/O APIC's pins before a change.
-    pub fn before_pins(&self, ioapic: &IoApic) -> Option<PinsBefore> {
-        self.recorder().map(|recorder| PinsBefore { stamp: recorder.stamp(), pins: pins(ioapic) })
+    /// `N` pins of the I/O APIC, from `first` on, before a change that concerns no others.
+    pub fn before_pins<const N: usize>(&self, ioapic: &IoApic, first: u8) -> Option<PinsBefore<N>> {
+        self.recorder().map(|recorder| PinsBefore { stamp: recorder.stamp(), first, pins: pins(ioapic, first) })
     }
 
-    /// The I/O APIC's pins after it. What a pin has sent is dated before the posts that came of it.
-    pub fn after_pins(&self, before: Option<PinsBefore>, ioapic: &IoApic) {
+    /// The same pins after it. What a pin has sent is dated before the posts that came of it.
+    pub fn after_pins<const N: usize>(&self, before: Option<PinsBefore<N>>, ioapic: &IoApic) {
         let (Some(before), Some(recorder)) = (before, self.recorder()) else { return };
-        for (pin, ((old, counted), (new, counts))) in before.pins.into_iter().zip(pins(ioapic)).enumerate() {
-            let pin = pin as u8;
+        let after = pins::<N>(ioapic, before.first);
+        for (pin, ((old, counted), (new, counts))) in before.pins.into_iter().zip(after).enumerate() {
+            let pin = before.first + pin as u8;
             let damped = counts.damped != counted.damped;
             let sent = counts.sent != counted.sent;
             let ended = old.remote_irr() && (!new.remote_irr() || sent);

@@ -30,6 +30,8 @@ pub use reader::Recording;
 pub use recorder::Recorder;
 pub use watch::Watch;
 
+use crate::vcpu::ExitKind;
+
 /// A place to record events, or none. Clones are of the same.
 #[derive(Clone, Default)]
 pub struct Trace(Option<Arc<Recorder>>);
@@ -56,5 +58,17 @@ impl Trace {
         if let Some(recorder) = &self.0 {
             recorder.record(event());
         }
+    }
+
+    /// The vCPU of this thread is about to enter the guest: when, for [`Trace::left`].
+    #[inline]
+    pub fn entering(&self) -> u64 {
+        self.0.as_ref().map_or(0, |recorder| recorder.stamp())
+    }
+
+    /// It has left the guest, `exit` says why. One record for the whole stay: most exits have no other.
+    #[inline]
+    pub fn left(&self, vcpu: usize, entered: u64, exit: impl FnOnce() -> ExitKind) {
+        self.record(|| Event::Stayed { vcpu: vcpu as u32, exit: exit(), entered });
     }
 }
