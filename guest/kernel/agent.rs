@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use x86::agent::{Kind, Op, Outcome, PORT, Request, SIGNATURE, Schedule, Source, Status, VERSION};
 use x86_64::instructions::port::Port;
 
-use crate::measure::{EVENTS_MAX, Slots};
+use crate::measure::{EVENTS_MAX, Events};
 
 static PRESENT: AtomicBool = AtomicBool::new(false);
 
@@ -133,16 +133,22 @@ impl Stream {
     }
 
     /// Starts raising `events` events (at most [`EVENTS_MAX`]) at times that the host draws from `seed`, `mean` nanoseconds apart
-    /// on average. What it knows of each is written to `slots` before it is raised.
+    /// on average. What it knows of each is written to `written` before it is raised.
     pub fn start_drawn(
         target: Target,
         mean: u64,
         seed: u32,
         events: usize,
-        slots: &'static Slots,
+        written: &'static Events,
     ) -> Result<Self, Status> {
         let events = events.min(EVENTS_MAX) as u64;
-        Self::raise(target, Schedule::Drawn as u64 | u64::from(seed) << 24, mean, events, slots.address())
+        Self::raise(
+            target,
+            Schedule::Drawn as u64 | u64::from(seed) << 24,
+            mean,
+            events,
+            written.counter().as_ptr() as u64,
+        )
     }
 
     /// `schedule`: what [`Op::Raise`] has above the source.

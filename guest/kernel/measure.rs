@@ -9,17 +9,19 @@
 //!
 //! To read more: Gil Tene, "How NOT to Measure Latency" (coordinated omission).
 
+mod events;
+
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
 
-use x86::agent::{Op, PAIR_SIZE, SAMPLES_MAX, Sample, Slot, words};
+use x86::agent::{Op, SAMPLES_MAX, Sample, words};
 use x86_64::instructions::port::Port;
 
 use crate::boot::info::boot_info;
 use crate::testing::{Failure, TestResult};
 use crate::time::tsc;
 use crate::{agent, log};
+pub use events::Events;
 
 /// What the host takes as the thing itself; any other name is that of a part of it.
 pub const LATENCY: &str = "latency";
@@ -112,11 +114,18 @@ impl fmt::Display for Line<'_> {
 }
 
 /// Spins until `done`, with interrupts as they are, without leaving the guest. Fails the measurement after some seconds.
+///
+/// Only the CPU's own time counts: the TSC goes on while the CPU, or the whole host, stands still, and what is waited for may come with the
+/// first instruction after that.
 #[track_caller]
 pub fn spin_until(done: impl Fn() -> bool) -> TestResult {
-    let from = tsc::read();
+    let (limit, most_of_a_turn) = (5 * tsc::hz(), tsc::hz() / 1000);
+    let (mut last, mut waited) = (tsc::read(), 0);
     while !done() {
-        if tsc::read().wrapping_sub(from) > 5 * tsc::hz() {
+        let now = tsc::read();
+        waited += now.wrapping_sub(last).min(most_of_a_turn);
+        last = now;
+        if waited > limit {
             return Err(Failure::new(format_args!("waited in vain at {}", core::panic::Location::caller())));
         }
         core::hint::spin_loop();
@@ -136,34 +145,4 @@ pub fn pause(nanos: u64) {
 pub fn write_port() {
     // SAFETY: nothing listens to power-on self-test codes here.
     unsafe { Port::<u8>::new(0x80).write(0) };
-}
-
-/// What the host writes for each event of a drawn stream.
-pub struct Slots([[AtomicU64; 2]; EVENTS_MAX]);
-
-const _: () = assert!(size_of::<[AtomicU64; 2]>() == PAIR_SIZE);
-
-impl Slots {
-    /// None raised.
-    pub const fn new() -> Self {
-        Self([const { [const { AtomicU64::new(0) }; 2] }; EVENTS_MAX])
-    }
-
-    /// Where the host finds them.
-    pub fn address(&'static self) -> u64 {
-        self.0.as_ptr() as u64
-    }
-
-    /// What it wrote for event `n`, from 0; `None` as long as it has not been raised.
-    pub fn get(&self, n: usize) -> Option<Slot> {
-        let [due, raised] = self.0.get(n)?;
-        let raised = raised.load(Ordering::Acquire);
-        (raised != 0).then(|| Slot { due: due.load(Ordering::Relaxed), raised })
-    }
-}
-
-impl Default for Slots {
-    fn default() -> Self {
-        Self::new()
-    }
 }

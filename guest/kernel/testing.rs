@@ -44,6 +44,13 @@ impl Failure {
     }
 }
 
+/// Why.
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.why)
+    }
+}
+
 /// Puts a test into the image: its name, the rows of the table of concepts, its body, and what [`TestRecord`]'s methods add.
 ///
 /// `test!("idt.gates_read_back", [1], gates_read_back);` or with needs `test!(…, gates_read_back; .cpus(2));`

@@ -33,10 +33,16 @@
 //! # Measuring
 //!
 //! A stream of [`Schedule::Drawn`] is the sender of an open-loop measurement: its times are drawn from a seed, whatever the guest is
-//! doing, and in place of a counter it has an array of [`Slot`]s. Before it raises event *n* the host writes to slot *n* - 1 what the
-//! guest's TSC read when the event was *meant* to be raised, and last, with release semantics, what it reads now. So the guest gets
-//! the latency of each event by one subtraction, and an event that waited because the one before was slow is counted as slow. The two
-//! TSCs are joined through the vCPUs' TSC offset; where that is not known, such a stream is [`Status::Unsupported`].
+//! doing, and behind its counter, [`PAIR_SIZE`] bytes from it, there is an array of [`Slot`]s. Before it raises event *n* the host writes
+//! to slot *n* - 1 what the guest's TSC read when the event was *meant* to be raised, and what it reads now; then, with release semantics,
+//! *n* to the counter. So the guest gets the latency of each event by one subtraction, and an event that waited because the one before
+//! was slow is counted as slow. The two TSCs are joined through the vCPUs' TSC offset; where that is not known, such a stream is
+//! [`Status::Unsupported`].
+//!
+//! **Which events an interrupt stands for is a matter of numbers, not of times.** Every event that has merged into an interrupt was counted
+//! before the interrupt was accepted, so the counter as it is at the handler's entry covers it; so does the reply of [`Op::Acknowledge`]
+//! for a level, since what finds the line up and what lowers it are under one lock. A handler that went by the times instead would, if the
+//! two TSCs were not quite the same, wait for an interrupt that has been.
 //!
 //! [`Op::Samples`] hands measured values back, [`Op::Clock`] gives TSC and clock at one moment, so that two of them tell the TSC's
 //! rate, and [`Op::Tally`] reports what the machine has done so far.
@@ -53,7 +59,7 @@ pub const PORT: u16 = 0x5a0;
 /// What a four-byte read of [`PORT`] gives where there is an agent: "TpHf".
 pub const SIGNATURE: u32 = 0x6648_7054;
 /// Version of this protocol; a guest that finds another treats the agent as absent.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Size and alignment of a [`Request`] in bytes.
 pub const REQUEST_SIZE: usize = 64;
 /// The longest text of a request in bytes; the host cuts off what is beyond.
@@ -90,8 +96,8 @@ pub enum Op {
     /// [`Schedule::Drawn`] (else 0); `args[1]` the target, see [`Source`];
     /// `args[2]` nanoseconds, see [`Schedule`]; `args[3]` number of events, at least 1 (and at
     /// most [`EVENTS_AT_ONCE_MAX`] unless [`Schedule::Every`]); `args[4]` physical address of the
-    /// stream's counter, a multiple of 8, or 0; for [`Schedule::Drawn`] of its slots, as many as events. `reply[0]` is the
-    /// stream's handle.
+    /// stream's counter, a multiple of 8, or 0 (for [`Schedule::Drawn`] with as many slots behind it as events, and never 0).
+    /// `reply[0]` is the stream's handle.
     Raise = 7,
     /// Stops a stream: `args[0]` its handle. When the request completes, nothing more comes from it; a line that it holds up is
     /// lowered. `reply` as for [`Op::Query`]. The handle is free afterwards.
@@ -207,7 +213,7 @@ impl Request {
 pub struct Slot {
     /// What the guest's TSC read when the event was due.
     pub due: u64,
-    /// What it read when the host was about to raise it. Written last; not 0 then.
+    /// What it read when the host was about to raise it; not 0.
     pub raised: u64,
 }
 

@@ -45,6 +45,8 @@ pub struct PerCpu {
     pub(super) nmi_state: AtomicU32,
     /// TSC of the last entry through a stamping gate, see [`super::stamp`].
     pub(super) stamp: AtomicU64,
+    /// What the counter said that it looked at.
+    pub(super) counted: AtomicU64,
     // From here on for Rust only.
     /// Number of this CPU, from 0.
     number: AtomicU32,
@@ -122,6 +124,7 @@ impl PerCpu {
             hardirq_depth: AtomicU32::new(0),
             nmi_state: AtomicU32::new(0),
             stamp: AtomicU64::new(0),
+            counted: AtomicU64::new(0),
             number: AtomicU32::new(0),
             apic_id: AtomicU32::new(0),
             segments: Segments::new(),

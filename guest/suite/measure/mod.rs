@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::arch::frame::Frame;
 use kernel::arch::percpu::{PerCpu, this_cpu};
 use kernel::arch::stamp::Stamping;
+use kernel::arch::vectors::Handler;
 use kernel::chips::apic;
 use kernel::measure::spin_until;
 use kernel::testing::{Failure, TestResult};
@@ -34,11 +35,21 @@ fn handler(_: &mut Frame) {
 }
 
 /// With the vector stamped and handled.
-fn with_stamps(vector: u8, handler: kernel::arch::vectors::Handler, body: impl FnOnce() -> TestResult) -> TestResult {
+fn with_stamps(vector: u8, handler: Handler, body: impl FnOnce() -> TestResult) -> TestResult {
+    with_stamping(vector, || Stamping::new(vector), handler, body)
+}
+
+/// The same, stamped by `stamping` once the vector is handled.
+fn with_stamping(
+    vector: u8,
+    stamping: impl FnOnce() -> Stamping,
+    handler: Handler,
+    body: impl FnOnce() -> TestResult,
+) -> TestResult {
     DONE.store(0, Ordering::SeqCst);
     this_cpu().take_stamp();
     with_vectors(&[vector], handler, || {
-        let _stamping = Stamping::new(vector);
+        let _stamping = stamping();
         body()
     })
 }

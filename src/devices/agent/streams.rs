@@ -73,7 +73,7 @@ enum Marks {
     Nowhere,
     /// The number of the event.
     Counter(GuestAddress),
-    /// A slot for each.
+    /// The same, and a slot for each behind it.
     Slots(GuestAddress),
 }
 
@@ -171,7 +171,7 @@ impl<M: GuestMemory> Streams<M> {
             return Err(Status::Unsupported);
         }
         // No more than 1 MiB: events are limited.
-        let empty = vec![0; order.events as usize * PAIR_SIZE];
+        let empty = vec![0; (order.events as usize + 1) * PAIR_SIZE];
         self.memory.write_slice(&empty, address).map_err(|_| Status::BadArgument)?;
         Ok(Marks::Slots(address))
     }
@@ -265,11 +265,12 @@ impl Stream {
         match self.marks {
             Marks::Nowhere => {}
             Marks::Counter(address) => _ = memory.store(self.sent, address, Ordering::Release),
-            Marks::Slots(first) => {
-                let slot = first.unchecked_add((self.sent - 1) * PAIR_SIZE as u64);
+            Marks::Slots(counter) => {
+                let slot = counter.unchecked_add(self.sent * PAIR_SIZE as u64);
                 let now = host.moment();
                 let _ = memory.store(now.tsc_at(self.due), slot, Ordering::Relaxed);
-                let _ = memory.store(now.tsc.max(1), slot.unchecked_add(8), Ordering::Release);
+                let _ = memory.store(now.tsc.max(1), slot.unchecked_add(8), Ordering::Relaxed);
+                let _ = memory.store(self.sent, counter, Ordering::Release);
             }
         }
         match &mut self.target {

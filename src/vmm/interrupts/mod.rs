@@ -39,8 +39,8 @@ use x86::{Nanos, platform};
 
 use crate::clock::Clock;
 use crate::monitor::Chips;
-use crate::trace::Trace;
 use crate::trace::event::Event;
+use crate::trace::{Pins, Trace};
 pub use kernel::KernelChips;
 pub use kvm_apics::{EOI_ROUTES, KvmApics};
 pub use ledger::ChipLedger;
@@ -160,7 +160,7 @@ impl<A: LocalApics> Interrupts<A> {
     /// A level interrupt has ended at a local APIC; called on its vCPU's thread, and done when this returns.
     pub fn eoi(&self, vector: u8) {
         let now = self.clock.now();
-        self.with_ioapic(|ioapic, sink| ioapic.eoi(now, vector, sink));
+        self.with_pins(Pins::Of(vector), |ioapic, sink| ioapic.eoi(now, vector, sink));
     }
 
     /// The interrupt acknowledge cycle with the 8259A pair: its vector, or `None` if it no longer asks. A processor
@@ -247,21 +247,31 @@ impl<A: LocalApics> Interrupts<A> {
         if self.mailbox(BSP).post_lint0(level) {
             kicks.add(BSP);
         }
-        self.post_with_ioapic(kicks, |ioapic, sink| ioapic.set_line(PIC_PIN, level, sink));
+        self.post_with_ioapic(kicks, Pins::One(PIC_PIN), |ioapic, sink| ioapic.set_line(PIC_PIN, level, sink));
     }
 
     /// Runs `change` on the I/O APIC and kicks those who got something.
     fn with_ioapic<R>(&self, change: impl FnOnce(&mut IoApic, &mut dyn MessageSink) -> R) -> R {
+        self.with_pins(Pins::All, change)
+    }
+
+    /// The same, where no more than these pins are concerned.
+    fn with_pins<R>(&self, pins: Pins, change: impl FnOnce(&mut IoApic, &mut dyn MessageSink) -> R) -> R {
         let mut kicks = Kicks::new();
-        let result = self.post_with_ioapic(&mut kicks, change);
+        let result = self.post_with_ioapic(&mut kicks, pins, change);
         self.processors.kick(kicks);
         result
     }
 
-    /// Runs `change` on the I/O APIC, whose messages go out on the bus, then sets its alarm.
-    fn post_with_ioapic<R>(&self, kicks: &mut Kicks, change: impl FnOnce(&mut IoApic, &mut dyn MessageSink) -> R) -> R {
+    /// Runs `change`, which concerns no more than `pins`, on the I/O APIC, whose messages go out on the bus, then sets its alarm.
+    fn post_with_ioapic<R>(
+        &self,
+        kicks: &mut Kicks,
+        pins: Pins,
+        change: impl FnOnce(&mut IoApic, &mut dyn MessageSink) -> R,
+    ) -> R {
         let mut ioapic = self.ioapic.lock();
-        let traced = self.trace().before_pins(&ioapic.chip);
+        let traced = self.trace().before_pins(&ioapic.chip, pins);
         let result = change(&mut ioapic.chip, &mut |message: &Message| self.apics.send_for_ioapic(message, kicks));
         ioapic.posts.add(&kicks.take_posts());
         self.trace().after_pins(traced, &ioapic.chip);
@@ -310,7 +320,7 @@ impl<A: LocalApics> LineTarget for Interrupts<A> {
         if let Some(input) = platform::gsi_to_pic_input(gsi) {
             self.with_pic(|pic| pic.set_line(input, level));
         }
-        self.with_ioapic(|ioapic, sink| ioapic.set_line(gsi, level, sink));
+        self.with_pins(Pins::One(gsi), |ioapic, sink| ioapic.set_line(gsi, level, sink));
     }
 }
 

@@ -106,6 +106,9 @@ pub enum Event {
     Entered { vcpu: u32 },
     /// The vCPU has left the guest.
     Left { vcpu: u32, exit: ExitKind },
+    /// The vCPU has left the guest that it was about to enter at that time: both in one, as a vCPU's thread writes them. Reading
+    /// makes two of it.
+    Stayed { vcpu: u32, exit: ExitKind, entered: u64 },
     /// About to sleep, or to wait for start-up.
     Slept { vcpu: u32 },
     /// Awake.
@@ -152,20 +155,10 @@ const EOIS: [Eoi; 3] = [Eoi::Register, Eoi::Paravirtual, Eoi::Cleared];
 const HAPPENED: [Happened; 4] = [Happened::Activated, Happened::Run, Happened::Done, Happened::Cancelled];
 const ITEMS: [ItemKind; 4] = [ItemKind::Softirq, ItemKind::Tasklet, ItemKind::Work, ItemKind::Timer];
 
-/// A record before it is packed: kind, flags, number, two words, registers.
-struct Parts(u8, u64, u64, u64, u64, Option<Apic>);
+/// A record before it is packed: kind, flags, number, two words.
+struct Parts(u8, u64, u64, u64, u64);
 
 impl Record {
-    /// Its slots: three, of which the first `n` count.
-    pub fn encode(&self) -> ([Slot; 3], usize) {
-        let Parts(kind, flags, number, b, c, apic) = self.event.parts();
-        let flags = flags | if apic.is_some() { WITH_APIC >> 8 } else { 0 };
-        let head = u64::from(kind) | flags << 8 | u64::from(self.thread) << 16 | number << 32;
-        let Apic { tpr, ppr, irr, isr } = apic.unwrap_or_default();
-        let c = if apic.is_some() { u64::from(tpr) | u64::from(ppr) << 8 } else { c };
-        ([[self.stamp, head, b, c], irr, isr], if apic.is_some() { 3 } else { 1 })
-    }
-
     /// The first record of `slots`, and how many slots it has; `None` if it is none.
     pub fn decode(slots: &[Slot]) -> Option<(Self, usize)> {
         let &[stamp, head, b, c] = slots.first()?;
@@ -190,14 +183,39 @@ impl Record {
 }
 
 impl Event {
+    /// The kind of [`Event::Dropped`].
+    pub const DROPPED: u8 = 2;
+
+    /// The first slot of its record.
+    pub fn head(&self, stamp: u64, thread: u16) -> Slot {
+        let Parts(kind, flags, number, b, c) = self.parts();
+        let (flags, c) = match self.registers() {
+            Some(apic) => (flags | WITH_APIC >> 8, u64::from(apic.tpr) | u64::from(apic.ppr) << 8),
+            None => (flags, c),
+        };
+        [stamp, u64::from(kind) | flags << 8 | u64::from(thread) << 16 | number << 32, b, c]
+    }
+
+    /// The registers whose IRR and ISR are its other two slots, if it has any.
+    pub fn registers(&self) -> Option<&Apic> {
+        match self {
+            Self::Requested { apic, .. }
+            | Self::Injected { apic, .. }
+            | Self::Ended { apic, .. }
+            | Self::Cleared { apic, .. }
+            | Self::Priority { apic, .. } => Some(apic),
+            _ => None,
+        }
+    }
+
     fn parts(&self) -> Parts {
-        let simple = |kind, flags, number: u32, b: u64, c: u64| Parts(kind, flags, number.into(), b, c, None);
+        let simple = |kind, flags, number: u32, b: u64, c: u64| Parts(kind, flags, number.into(), b, c);
         match *self {
             Self::Thread { name } => {
                 let value = u128::from_le_bytes(name);
                 simple(1, 0, 0, value as u64, (value >> 64) as u64)
             }
-            Self::Dropped { records } => simple(2, 0, 0, records, 0),
+            Self::Dropped { records } => simple(Self::DROPPED, 0, 0, records, 0),
             Self::Machine { vcpus, mode } => simple(3, mode.into(), vcpus, 0, 0),
             Self::Line { gsi, level } => simple(4, level.into(), gsi.into(), 0, 0),
             Self::PicRequested { input } => simple(5, 0, input.into(), 0, 0),
@@ -223,22 +241,21 @@ impl Event {
             Self::Woke { vcpu } => simple(21, 0, vcpu, 0, 0),
             Self::Collected { vcpu } => simple(22, 0, vcpu, 0, 0),
             Self::Taken { vcpu, mode } => simple(23, mode as u64, vcpu, 0, 0),
-            Self::Requested { vcpu, vector, cause, apic } => {
-                Parts(24, cause as u64, vcpu.into(), vector.into(), 0, Some(apic))
-            }
-            Self::Injected { vcpu, vector, apic } => Parts(25, 0, vcpu.into(), vector.into(), 0, Some(apic)),
+            Self::Requested { vcpu, vector, cause, .. } => simple(24, cause as u64, vcpu, vector.into(), 0),
+            Self::Injected { vcpu, vector, .. } => simple(25, 0, vcpu, vector.into(), 0),
             Self::ExtIntInjected { vcpu, vector } => simple(26, 0, vcpu, vector.into(), 0),
             Self::NmiInjected { vcpu } => simple(27, 0, vcpu, 0, 0),
             Self::Marked { vector } => simple(28, 0, 0, vector.into(), 0),
-            Self::Ended { vcpu, vector, how, apic } => Parts(29, how as u64, vcpu.into(), vector.into(), 0, Some(apic)),
-            Self::Cleared { vcpu, vector, apic } => Parts(30, 0, vcpu.into(), vector.into(), 0, Some(apic)),
-            Self::Priority { vcpu, apic } => Parts(31, 0, vcpu.into(), 0, 0, Some(apic)),
+            Self::Ended { vcpu, vector, how, .. } => simple(29, how as u64, vcpu, vector.into(), 0),
+            Self::Cleared { vcpu, vector, .. } => simple(30, 0, vcpu, vector.into(), 0),
+            Self::Priority { vcpu, .. } => simple(31, 0, vcpu, 0, 0),
             Self::Deferred { happened, kind, vector, cpu, key, queue } => {
                 let vector = vector.map_or(NONE, |vector| vector as u64);
                 let number = vector | cpu.map_or(0, |cpu| u64::from(cpu) + 1) << 8;
                 let flags = happened as u64 | (kind as u64) << 2;
-                Parts(32, flags, number & 0xffff_ffff, key, u64::from_le_bytes(queue), None)
+                Parts(32, flags, number & 0xffff_ffff, key, u64::from_le_bytes(queue))
             }
+            Self::Stayed { vcpu, exit, entered } => simple(33, exit as u64, vcpu, entered, 0),
         }
     }
 
@@ -247,7 +264,7 @@ impl Event {
         let mode = DeliveryMode::from_bits(flags as u8 & 7);
         Some(match kind {
             1 => Self::Thread { name: (u128::from(b) | u128::from(c) << 64).to_le_bytes() },
-            2 => Self::Dropped { records: b },
+            Self::DROPPED => Self::Dropped { records: b },
             3 => Self::Machine { vcpus: number, mode: Some(flags as u8).filter(|&mode| mode < 3)? },
             4 => Self::Line { gsi: small, level: set },
             5 => Self::PicRequested { input: small },
@@ -286,6 +303,7 @@ impl Event {
                 let (happened, kind) = (HAPPENED[(flags & 3) as usize], ITEMS[(flags >> 2 & 3) as usize]);
                 Self::Deferred { happened, kind, vector, cpu, key: b, queue: c.to_le_bytes() }
             }
+            33 => Self::Stayed { vcpu, exit: *ExitKind::ALL.get(flags as usize)?, entered: b },
             _ => return None,
         })
     }

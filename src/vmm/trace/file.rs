@@ -10,7 +10,7 @@ use super::event::{SLOT_BYTES, Slot};
 /// What the file begins with.
 pub const MAGIC: [u8; 8] = *b"TOPHALFT";
 /// The form that this program writes, and the only one it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 64;
 

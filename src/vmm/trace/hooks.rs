@@ -5,7 +5,7 @@ use bottom_half::{Happened, Observed, Observer};
 use irqchip::bus::PostObserver;
 use irqchip::ioapic::{IoApic, PinCounters};
 use irqchip::message::Message;
-use irqchip::pic::{ChipState, PicPair};
+use irqchip::pic::{Pic8259, PicPair};
 use x86::Nanos;
 use x86::apic::TriggerMode;
 use x86::ioapic::{PINS, RedirectionEntry};
@@ -41,22 +41,53 @@ fn source(bases: &[u8; 2], vector: u8) -> Option<u8> {
 }
 
 fn pic_state(pic: &PicPair) -> PicBefore {
-    let state = pic.save();
-    let requests = |chip: &ChipState| chip.lines & chip.elcr | chip.latch & !chip.elcr;
-    let both = |of: fn(&ChipState) -> u8| [of(&state.master), of(&state.slave)];
-    PicBefore(both(requests), both(|chip| chip.isr), both(|chip| chip.base))
+    let both = |of: fn(&Pic8259) -> u8| [of(pic.master()), of(pic.slave())];
+    PicBefore(both(Pic8259::irr), both(Pic8259::isr), both(Pic8259::vector_base))
 }
 
-/// The I/O APIC's pins before a change.
+/// Which pins of the I/O APIC a change may concern. A look at all of them costs more than the rest of an interrupt's records.
+#[derive(Debug, Clone, Copy)]
+pub enum Pins {
+    /// This one.
+    One(u8),
+    /// Those with this vector.
+    Of(u8),
+    /// All.
+    All,
+}
+
+/// What of a pin is compared.
+type PinState = (RedirectionEntry, PinCounters);
+
+/// Pins of the I/O APIC before a change.
 pub struct PinsBefore {
     stamp: u64,
-    pins: [(RedirectionEntry, PinCounters); PINS],
+    pins: SomePins,
 }
 
-fn pins(ioapic: &IoApic) -> [(RedirectionEntry, PinCounters); PINS] {
-    std::array::from_fn(|pin| {
-        (ioapic.entry(pin as u8).unwrap_or_default(), ioapic.counters(pin as u8).unwrap_or_default())
-    })
+enum SomePins {
+    One(u8, PinState),
+    All(Box<[PinState; PINS]>),
+}
+
+fn pin_state(ioapic: &IoApic, pin: u8) -> PinState {
+    (ioapic.entry(pin).unwrap_or_default(), ioapic.counters(pin).unwrap_or_default())
+}
+
+fn some_pins(ioapic: &IoApic, pins: Pins) -> SomePins {
+    let one = match pins {
+        Pins::One(pin) => Some(pin),
+        Pins::All => None,
+        Pins::Of(vector) => {
+            let has_it = |&pin: &u8| ioapic.entry(pin).is_some_and(|entry| entry.vector() == vector);
+            let mut with_it = (0..PINS as u8).filter(has_it);
+            with_it.next().filter(|_| with_it.next().is_none())
+        }
+    };
+    match one {
+        Some(pin) => SomePins::One(pin, pin_state(ioapic, pin)),
+        None => SomePins::All(Box::new(std::array::from_fn(|pin| pin_state(ioapic, pin as u8)))),
+    }
 }
 
 impl Trace {
@@ -95,34 +126,43 @@ impl Trace {
         }
     }
 
-    /// The I/O APIC's pins before a change.
-    pub fn before_pins(&self, ioapic: &IoApic) -> Option<PinsBefore> {
-        self.recorder().map(|recorder| PinsBefore { stamp: recorder.stamp(), pins: pins(ioapic) })
+    /// Those pins of the I/O APIC that a change may concern, before it.
+    pub fn before_pins(&self, ioapic: &IoApic, pins: Pins) -> Option<PinsBefore> {
+        self.recorder().map(|recorder| PinsBefore { stamp: recorder.stamp(), pins: some_pins(ioapic, pins) })
     }
 
-    /// The I/O APIC's pins after it. What a pin has sent is dated before the posts that came of it.
+    /// The same pins after it. What a pin has sent is dated before the posts that came of it.
     pub fn after_pins(&self, before: Option<PinsBefore>, ioapic: &IoApic) {
-        let (Some(before), Some(recorder)) = (before, self.recorder()) else { return };
-        for (pin, ((old, counted), (new, counts))) in before.pins.into_iter().zip(pins(ioapic)).enumerate() {
-            let pin = pin as u8;
-            let damped = counts.damped != counted.damped;
-            let sent = counts.sent != counted.sent;
-            let ended = old.remote_irr() && (!new.remote_irr() || sent);
-            if ended {
-                let asserted = ioapic.line(pin).unwrap_or(false);
-                recorder.record_at(before.stamp, Event::PinEnded { pin, asserted, damped });
-            }
-            if sent {
-                let level = new.remote_irr();
-                recorder.record_at(before.stamp, Event::PinSent { pin, vector: new.vector(), level });
-            }
-            if counts.edges_dropped() != counted.edges_dropped() {
-                recorder.record(Event::PinRefused { pin, level: false });
-            }
-            if counts.levels_refused != counted.levels_refused {
-                recorder.record(Event::PinRefused { pin, level: true });
+        let (Some(PinsBefore { stamp, pins }), Some(recorder)) = (before, self.recorder()) else { return };
+        match pins {
+            SomePins::One(pin, before) => after_pin(recorder, stamp, ioapic, pin, &before),
+            SomePins::All(pins) => {
+                for (pin, before) in (0..).zip(&*pins) {
+                    after_pin(recorder, stamp, ioapic, pin, before);
+                }
             }
         }
+    }
+}
+
+fn after_pin(recorder: &Recorder, stamp: u64, ioapic: &IoApic, pin: u8, (old, counted): &PinState) {
+    let (new, counts) = pin_state(ioapic, pin);
+    let damped = counts.damped != counted.damped;
+    let sent = counts.sent != counted.sent;
+    let ended = old.remote_irr() && (!new.remote_irr() || sent);
+    if ended {
+        let asserted = ioapic.line(pin).unwrap_or(false);
+        recorder.record_at(stamp, Event::PinEnded { pin, asserted, damped });
+    }
+    if sent {
+        let level = new.remote_irr();
+        recorder.record_at(stamp, Event::PinSent { pin, vector: new.vector(), level });
+    }
+    if counts.edges_dropped() != counted.edges_dropped() {
+        recorder.record(Event::PinRefused { pin, level: false });
+    }
+    if counts.levels_refused != counted.levels_refused {
+        recorder.record(Event::PinRefused { pin, level: true });
     }
 }
 

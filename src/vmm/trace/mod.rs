@@ -24,11 +24,13 @@ mod watch;
 use std::sync::Arc;
 
 use event::Event;
-pub use hooks::MarkPort;
+pub use hooks::{MarkPort, Pins};
 pub use join::{Activator, Deferred, End, Interrupt, Source, Stay, Step, Story};
 pub use reader::Recording;
 pub use recorder::Recorder;
 pub use watch::Watch;
+
+use crate::vcpu::ExitKind;
 
 /// A place to record events, or none. Clones are of the same.
 #[derive(Clone, Default)]
@@ -40,21 +42,35 @@ impl Trace {
         Self(Some(recorder))
     }
 
-    /// The recorder.
+    /// The recorder. Built with `--cfg untraced` there is none, and no hook: to see what hooks cost that nobody uses.
+    #[inline]
     pub fn recorder(&self) -> Option<&Arc<Recorder>> {
-        self.0.as_ref()
+        if cfg!(untraced) { None } else { self.0.as_ref() }
     }
 
     /// Somebody records.
+    #[inline]
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.recorder().is_some()
     }
 
     /// Records what `event` gives, which is asked only if somebody records. Any thread, with any lock held; never blocks.
     #[inline]
     pub fn record(&self, event: impl FnOnce() -> Event) {
-        if let Some(recorder) = &self.0 {
+        if let Some(recorder) = self.recorder() {
             recorder.record(event());
         }
+    }
+
+    /// The vCPU of this thread is about to enter the guest: when, for [`Trace::left`].
+    #[inline]
+    pub fn entering(&self) -> u64 {
+        self.recorder().map_or(0, |recorder| recorder.stamp())
+    }
+
+    /// It has left the guest, `exit` says why. One record for the whole stay: most exits have no other.
+    #[inline]
+    pub fn left(&self, vcpu: usize, entered: u64, exit: impl FnOnce() -> ExitKind) {
+        self.record(|| Event::Stayed { vcpu: vcpu as u32, exit: exit(), entered });
     }
 }

@@ -81,7 +81,7 @@ fn decode(slots: &[Slot]) -> Result<Vec<Record>, usize> {
     while at < slots.len() {
         match Record::decode(&slots[at..]) {
             Some((record, used)) => {
-                records.push(record);
+                records.extend(parts(record).into_iter().flatten());
                 at += used;
             }
             None if slots.len() - at < 3 && Record::is_cut(&slots[at..]) => break,
@@ -89,6 +89,13 @@ fn decode(slots: &[Slot]) -> Result<Vec<Record>, usize> {
         }
     }
     Ok(records)
+}
+
+/// A stay in the guest is two records: in, and out. Any other one is itself.
+fn parts(record: Record) -> [Option<Record>; 2] {
+    let Event::Stayed { vcpu, exit, entered } = record.event else { return [Some(record), None] };
+    let entered = Record { stamp: entered, event: Event::Entered { vcpu }, ..record };
+    [Some(entered), Some(Record { event: Event::Left { vcpu, exit }, ..record })]
 }
 
 fn slot(bytes: &[u8]) -> Slot {

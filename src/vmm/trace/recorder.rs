@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use bottom_half::{QueueKind, System, Work};
 use parking_lot::Mutex;
 
-use super::event::{Event, Record, Slot};
+use super::event::{Event, Slot};
 use super::export::{self, Format};
 use super::file::Output;
 use super::ring::{self, Reader, Writer};
@@ -77,7 +77,7 @@ impl Recorder {
     pub fn record(&self, event: Event) {
         self.with_ring(|ring| {
             let stamp = ring.stamp(sys::clock::monotonic_ns());
-            ring.push(stamp, event);
+            ring.push(stamp, &event);
         });
     }
 
@@ -90,7 +90,7 @@ impl Recorder {
 
     /// Records an event of an earlier time of this thread.
     pub fn record_at(&self, stamp: u64, event: Event) {
-        self.with_ring(|ring| ring.push(stamp, event));
+        self.with_ring(|ring| ring.push(stamp, &event));
     }
 
     /// Has a work item of `system` empty the rings.
@@ -132,8 +132,7 @@ impl Recorder {
         for ring in rings.iter().filter(|ring| ring.untold() > 0) {
             let event = Event::Dropped { records: ring.untold() };
             let stamp = sys::clock::monotonic_ns();
-            let (slots, used) = Record { stamp, thread: ring.thread, event }.encode();
-            self.write(output, &slots[..used]);
+            self.write(output, &[event.head(stamp, ring.thread)]);
             lost += ring.untold();
         }
         let failed = |e| Error::host(&format!("the trace {} can't be ended", self.path.display()), e);
@@ -159,10 +158,11 @@ impl Recorder {
         let use_ring = |slot: &RefCell<Option<(usize, Writer)>>| {
             // Borrowed only by a record in a record, which there is none.
             let Ok(mut slot) = slot.try_borrow_mut() else { return false };
-            let (_, ring) = match slot.take() {
-                Some((owner, ring)) if owner == key => slot.insert((key, ring)),
-                _ => slot.insert((key, self.new_ring())),
-            };
+            // In its place: a ring's end is not moved for each record.
+            if slot.as_ref().is_none_or(|(owner, _)| *owner != key) {
+                *slot = Some((key, self.new_ring()));
+            }
+            let Some((_, ring)) = &mut *slot else { return false };
             f(ring);
             ring.takes_turn()
         };
@@ -182,7 +182,7 @@ impl Recorder {
         self.incoming.lock().push(reader);
         let name = if std::thread::current().name() == Some("main") { "main loop".into() } else { sys::thread::name() };
         let stamp = writer.stamp(sys::clock::monotonic_ns());
-        writer.push(stamp, Event::Thread { name: cut(&name) });
+        writer.push(stamp, &Event::Thread { name: cut(&name) });
         writer
     }
 }

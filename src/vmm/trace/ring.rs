@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::event::{Event, Record, Slot};
+use super::event::{Apic, Event, Record, Slot};
 
 /// Slots of a ring: half a megabyte.
 pub const CAPACITY: usize = 1 << 14;
@@ -50,29 +50,32 @@ impl Writer {
     }
 
     /// Puts a record in, or counts it as lost.
-    pub fn push(&mut self, stamp: u64, event: Event) {
-        let (slots, used) = Record { stamp, thread: self.thread, event }.encode();
-        let told = if self.dropped == 0 {
-            0
+    pub fn push(&mut self, stamp: u64, event: &Event) {
+        let head = event.head(stamp, self.thread);
+        if self.put(stamp, head, event.registers()) {
+            self.dropped = 0;
         } else {
-            let event = Event::Dropped { records: self.dropped };
-            let (note, _) = Record { stamp, thread: self.thread, event }.encode();
-            match self.ring.write_chunk_uninit(1 + used) {
-                Ok(chunk) => chunk.fill_from_iter([note[0]].into_iter().chain(slots.into_iter().take(used))),
-                Err(_) => 0,
-            }
-        };
-        let put = match told {
-            0 if self.dropped == 0 => self.ring.write_chunk_uninit(used).map(|c| c.fill_from_iter(slots)).unwrap_or(0),
-            told => told,
-        };
-        if put == 0 {
             self.dropped += 1;
             self.lost.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.dropped = 0;
         }
+    }
+
+    /// Puts a record in, after a note of what has been lost before it; the drain sees all of it, or nothing.
+    fn put(&mut self, stamp: u64, head: Slot, registers: Option<&Apic>) -> bool {
+        let put = match registers {
+            // Most records are like this.
+            None if self.dropped == 0 => usize::from(self.ring.push(head).is_ok()),
+            _ => {
+                let note =
+                    (self.dropped > 0).then(|| Event::Dropped { records: self.dropped }.head(stamp, self.thread));
+                let registers = registers.map(|apic| [apic.irr, apic.isr]);
+                let used = usize::from(note.is_some()) + 1 + if registers.is_some() { 2 } else { 0 };
+                let slots = note.into_iter().chain([head]).chain(registers.into_iter().flatten());
+                self.ring.write_chunk_uninit(used).map_or(0, |chunk| chunk.fill_from_iter(slots))
+            }
+        };
         self.since_asked += put;
+        put > 0
     }
 
     /// It is time to have the ring emptied; said once each time.
@@ -111,6 +114,9 @@ impl Reader {
 
 /// A slot that may be part of another record's registers is not looked at: those follow a head in the same chunk.
 fn dropped(slot: &Slot) -> Option<u64> {
+    if slot[1] as u8 != Event::DROPPED {
+        return None;
+    }
     match Record::decode(std::slice::from_ref(slot)) {
         Some((Record { event: Event::Dropped { records }, .. }, _)) => Some(records),
         _ => None,

@@ -14,11 +14,12 @@ impl Watch {
     /// several events, in the order in which an APIC does them; all have the step's priorities at its end.
     pub fn look(&mut self, trace: &Trace, vcpu: usize, apic: &LocalApic, cause: Cause, eoi: Eoi) {
         let Some(recorder) = trace.recorder() else { return };
-        let now = Apic::of(apic);
-        let before = std::mem::replace(&mut self.0, now);
-        if now == before {
+        // Most looks find nothing. PPR follows from TPR and ISR.
+        if apic.tpr() == self.0.tpr && apic.irr().words() == self.0.irr && apic.isr().words() == self.0.isr {
             return;
         }
+        let now = Apic::of(apic);
+        let before = std::mem::replace(&mut self.0, now);
         let vcpu = vcpu as u32;
         let mut apic = Apic { irr: before.irr, isr: before.isr, ..now };
         let mut changed = false;

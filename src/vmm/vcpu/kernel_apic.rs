@@ -107,12 +107,12 @@ impl KernelApicVcpu {
         if !mailbox.enter_guest() {
             return Ok(());
         }
-        let (trace, vcpu) = (self.shared.processors.trace(), self.index as u32);
-        trace.record(|| Event::Entered { vcpu });
+        let trace = self.shared.processors.trace();
+        let entered = trace.entering();
         let outcome = self.cpu.run();
         mailbox.leave();
         let (exit, shared, chips) = (outcome?, &self.shared, &self.chips);
-        trace.record(|| Event::Left { vcpu, exit: ExitKind::of(&exit) });
+        trace.left(self.index, entered, || ExitKind::of(&exit));
         shared.processors.counts(self.index).exit(&exit);
         let after = shared.top_half(&self.owner, || match (exit, chips) {
             (Exit::IoApicEoi { vector }, Some(chips)) => {

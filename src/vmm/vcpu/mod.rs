@@ -248,15 +248,14 @@ impl UserApicVcpu {
             return Ok(());
         }
         self.core.arm_pv_eoi();
-        let (processors, vcpu) = (&self.core.shared.processors, self.core.index as u32);
-        processors.trace().record(|| Event::Entered { vcpu });
+        let processors = &self.core.shared.processors;
+        let entered = processors.trace().entering();
         let outcome = self.cpu.run_and_read_cr8();
         self.core.mailbox().leave();
         if let Ok((_, exit)) = &outcome {
-            processors.trace().record(|| Event::Left { vcpu, exit: ExitKind::of(exit) });
+            processors.trace().left(self.core.index, entered, || ExitKind::of(exit));
         }
         self.core.disarm_pv_eoi();
-        self.core.look(Cause::Other, Eoi::Paravirtual);
         let (cr8, exit) = outcome?;
         self.core.apic.set_cr8(cr8);
         self.core.look(Cause::Other, Eoi::Register);

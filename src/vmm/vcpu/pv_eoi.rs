@@ -6,6 +6,7 @@ use irqchip::lapic::EoiFlag;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use super::Core;
+use crate::trace::event::{Cause, Eoi};
 
 /// Bytes of the field that the guest names; only the first is used.
 const FIELD: usize = 4;
@@ -36,8 +37,13 @@ impl Core {
     /// The first thing after it ran, before anything looks at IRR or ISR.
     pub(crate) fn disarm_pv_eoi(&mut self) {
         if let Some(pv_eoi) = &mut self.pv_eoi {
+            let before = pv_eoi.spared();
             pv_eoi.disarm(&mut self.apic, &Byte(&self.shared.memory));
-            self.shared.processors.counts(self.index).spared_eois.set(pv_eoi.spared());
+            let spared = pv_eoi.spared();
+            self.shared.processors.counts(self.index).spared_eois.set(spared);
+            if spared != before {
+                self.look(Cause::Other, Eoi::Paravirtual);
+            }
         }
     }
 

@@ -123,6 +123,7 @@ pub fn step_words(event: &Event) -> String {
         | Event::Dropped { .. }
         | Event::Machine { .. }
         | Event::Entered { .. }
+        | Event::Stayed { .. }
         | Event::Slept { .. }
         | Event::Collected { .. }
         | Event::Deferred { .. } => String::new(),

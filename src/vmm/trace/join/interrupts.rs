@@ -189,7 +189,12 @@ impl Interrupts {
                     self.apics.insert(vcpu, None);
                 }
             }
-            Event::Thread { .. } | Event::Machine { .. } | Event::Slept { .. } | Event::Deferred { .. } => {}
+            // A stay is two records by now.
+            Event::Thread { .. }
+            | Event::Machine { .. }
+            | Event::Slept { .. }
+            | Event::Stayed { .. }
+            | Event::Deferred { .. } => {}
         }
     }
 
