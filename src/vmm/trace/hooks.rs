@@ -66,6 +66,7 @@ pub struct PinsBefore {
 }
 
 enum SomePins {
+    None,
     One(u8, PinState),
     All(Box<[PinState; PINS]>),
 }
@@ -75,17 +76,19 @@ fn pin_state(ioapic: &IoApic, pin: u8) -> PinState {
 }
 
 fn some_pins(ioapic: &IoApic, pins: Pins) -> SomePins {
-    let one = match pins {
-        Pins::One(pin) => Some(pin),
-        Pins::All => None,
+    let (one, nobodys) = match pins {
+        Pins::One(pin) => (Some(pin), false),
+        Pins::All => (None, false),
         Pins::Of(vector) => {
             let has_it = |&pin: &u8| ioapic.entry(pin).is_some_and(|entry| entry.vector() == vector);
             let mut with_it = (0..PINS as u8).filter(has_it);
-            with_it.next().filter(|_| with_it.next().is_none())
+            let first = with_it.next();
+            (first.filter(|_| with_it.next().is_none()), first.is_none())
         }
     };
     match one {
         Some(pin) => SomePins::One(pin, pin_state(ioapic, pin)),
+        None if nobodys => SomePins::None,
         None => SomePins::All(Box::new(std::array::from_fn(|pin| pin_state(ioapic, pin as u8)))),
     }
 }
@@ -135,6 +138,7 @@ impl Trace {
     pub fn after_pins(&self, before: Option<PinsBefore>, ioapic: &IoApic) {
         let (Some(PinsBefore { stamp, pins }), Some(recorder)) = (before, self.recorder()) else { return };
         match pins {
+            SomePins::None => {}
             SomePins::One(pin, before) => after_pin(recorder, stamp, ioapic, pin, &before),
             SomePins::All(pins) => {
                 for (pin, before) in (0..).zip(&*pins) {

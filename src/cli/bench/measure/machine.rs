@@ -7,6 +7,7 @@ use vmm::Error;
 use vmm::protocol::words;
 use vmm::test_record::TestRecord;
 
+use crate::cli::outcome;
 use crate::cli::stress::image::Image;
 use crate::cli::stress::process::Ended;
 use crate::cli::stress::watch::Watch;
@@ -108,6 +109,10 @@ pub fn run(
     let ended = run(on_cmdline, &mut |line, watch| story.line(line, watch))?;
     let signal = std::os::unix::process::ExitStatusExt::signal(&ended.status);
     let interrupted = signal == Some(vmm::Signal::Interrupt.number());
+    // Where its vCPUs were, and what its chips held: nobody may see this machine fail again.
+    if ended.exceeded.is_some() {
+        ended.machine.iter().for_each(|line| outcome::say_on_stderr(line));
+    }
     let why = ended.exceeded.unwrap_or_else(|| format!("the machine ended before it: {}", ended.status));
     Ok(Shot { measured: story.end(&why), interrupted })
 }
