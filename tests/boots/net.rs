@@ -24,7 +24,7 @@ fn amounts(queues: u16) -> (usize, usize) {
 
 /// An emulated host on a slow and busy machine moves less than one MiB a second: then what it moves in this time is enough, but not
 /// less than [`AT_LEAST`] MiB.
-const ENOUGH: Duration = Duration::from_secs(150);
+const ENOUGH: Duration = Duration::from_secs(90);
 const AT_LEAST: usize = 8;
 
 /// The bytes of one MiB, the `n`-th, another one each.

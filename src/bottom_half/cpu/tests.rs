@@ -197,6 +197,40 @@ fn waiting_for_a_processor_uses_up_no_budget() {
     }
 }
 
+/// Red when: the softirq thread has so low a priority that it stands still while its processor is busy.
+#[test]
+fn the_softirq_thread_has_a_share_of_a_busy_processor() {
+    const OWN: u64 = 500_000_000;
+    let ran = Arc::new(AtomicU64::new(0));
+    let measured = Arc::clone(&ran);
+    // In a thread of its own: the system's threads inherit its one processor.
+    let busy = std::thread::spawn(move || {
+        let allowed = |cpu: &usize| sys::thread::run_on_cpus(&[*cpu]).is_ok();
+        assert!((0..1024).any(|cpu| allowed(&cpu)), "a processor to run on");
+        let (system, owner, _port) = one_cpu();
+        let owner_thread = std::thread::current().id();
+        let over = Arc::new(AtomicU32::new(0));
+        let is_over = Arc::clone(&over);
+        assert!(system.set_handler(Vector::Block, move |softirq| {
+            if std::thread::current().id() != owner_thread {
+                measured.store(sys::clock::thread_cpu_ns(), Ordering::SeqCst);
+            }
+            if is_over.load(Ordering::SeqCst) == 0 {
+                softirq.raise(Vector::Block);
+            }
+        }));
+        owner.top_half(|top| top.raise(Vector::Block));
+        assert_eq!(owner.cpu().stats().handed_over, 1);
+        let end = sys::clock::thread_cpu_ns() + OWN;
+        while sys::clock::thread_cpu_ns() < end {}
+        over.store(1, Ordering::SeqCst);
+    });
+    busy.join().unwrap();
+    // A fourth of all is a third of ours; the lowest priority would have a seventieth of ours.
+    let ran = ran.load(Ordering::SeqCst);
+    assert!(ran > OWN / 10, "{ran} ns of its own beside {OWN}");
+}
+
 #[test]
 fn masking_nests_and_runs_what_is_pending_at_its_end() {
     let (system, owner, _port) = one_cpu();
