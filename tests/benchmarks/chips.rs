@@ -4,12 +4,15 @@
 //! operation leaves something behind (a request), the loop takes it away again, and its name says so. Times are CPU times of
 //! the thread: waiting for a processor that others use does not count.
 
+#[path = "cpu_time.rs"]
+mod cpu_time;
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use cpu_time::CpuTime;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use irqchip::bus::{ApicBus, Kicks};
 use irqchip::ioapic::IoApic;
@@ -24,38 +27,6 @@ const VECTOR: u8 = 0x51;
 const PIN: u8 = 10;
 const ICR: u32 = 0x830;
 const TPR: u32 = 0x808;
-
-/// CPU time of the measuring thread.
-struct CpuTime;
-
-impl Measurement for CpuTime {
-    type Intermediate = u64;
-    type Value = u64;
-
-    fn start(&self) -> u64 {
-        sys::clock::thread_cpu_ns()
-    }
-
-    fn end(&self, start: u64) -> u64 {
-        sys::clock::thread_cpu_ns() - start
-    }
-
-    fn add(&self, a: &u64, b: &u64) -> u64 {
-        a + b
-    }
-
-    fn zero(&self) -> u64 {
-        0
-    }
-
-    fn to_f64(&self, value: &u64) -> f64 {
-        *value as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
 
 /// `count` local APICs in x2APIC mode, software-enabled, and their bus.
 fn machine(count: usize) -> (ApicBus, Vec<LocalApic>) {

@@ -4,11 +4,14 @@
 //! APIC, EOI) with its hooks next to the same chips without a hook. Times are CPU times of the thread. Where the trace is on, what
 //! another thread does with the records (taking them out and writing them to the file) is not in them.
 
+#[path = "cpu_time.rs"]
+mod cpu_time;
+
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use cpu_time::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
 use irqchip::bus::{ApicBus, Kicks};
 use irqchip::ioapic::IoApic;
@@ -28,38 +31,6 @@ const VECTOR: u8 = 0x51;
 const PIN: u8 = 10;
 /// Turns between two looks at the clock; their records have room in a ring.
 const TURNS: u64 = 512;
-
-/// CPU time of the measuring thread.
-struct CpuTime;
-
-impl Measurement for CpuTime {
-    type Intermediate = u64;
-    type Value = u64;
-
-    fn start(&self) -> u64 {
-        thread_cpu_ns()
-    }
-
-    fn end(&self, start: u64) -> u64 {
-        thread_cpu_ns() - start
-    }
-
-    fn add(&self, a: &u64, b: &u64) -> u64 {
-        a + b
-    }
-
-    fn zero(&self) -> u64 {
-        0
-    }
-
-    fn to_f64(&self, value: &u64) -> f64 {
-        *value as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
 
 fn recorder(folder: &Path) -> Arc<Recorder> {
     Recorder::create(&folder.join("trace")).expect("a file in a new folder")

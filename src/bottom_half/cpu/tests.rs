@@ -124,10 +124,8 @@ fn an_owner_hears_of_the_deadline_when_the_softirq_thread_is_done() {
     assert_eq!(owner.alarm(), Some(1_000_000));
 }
 
-#[test]
-fn a_used_up_budget_hands_over_before_ten_rounds() {
-    let clock = Arc::new(Stepped::default());
-    let config = Config { clock: Arc::clone(&clock) as _, budget: 1000, ..Config::default() };
+/// How many rounds the owner has of a softirq that never ends, with `each` in each, before it hands over.
+fn rounds_of_the_owner(config: Config, each: impl Fn() + Send + Sync + 'static) -> u32 {
     let (system, owner, _port) = one_cpu_with(config);
     let owner_thread = std::thread::current().id();
     let (here, there) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
@@ -136,15 +134,22 @@ fn a_used_up_budget_hands_over_before_ten_rounds() {
         let is_here = std::thread::current().id() == owner_thread;
         let count = if is_here { &counts.0 } else { &counts.1 };
         count.fetch_add(1, Ordering::SeqCst);
-        clock.advance(600);
-        if counts.1.load(Ordering::SeqCst) == 0 {
+        each();
+        if is_here {
             softirq.raise(Vector::Block);
         }
     }));
     owner.top_half(|top| top.raise(Vector::Block));
     wait_for(|| there.load(Ordering::SeqCst) == 1);
-    assert_eq!(here.load(Ordering::SeqCst), 2);
     assert_eq!(owner.cpu().stats().handed_over, 1);
+    here.load(Ordering::SeqCst)
+}
+
+#[test]
+fn a_used_up_budget_hands_over_before_ten_rounds() {
+    let clock = Arc::new(Stepped::default());
+    let config = Config { clock: Arc::clone(&clock) as _, budget: 1000, ..Config::default() };
+    assert_eq!(rounds_of_the_owner(config, move || clock.advance(600)), 2);
 }
 
 /// A clock that knows how long the one thread there is has run.
@@ -178,22 +183,8 @@ fn waiting_for_a_processor_uses_up_no_budget() {
     for (waited, ran, rounds) in [(5000, 50, 10), (0, 600, 4), (5000, 600, 3)] {
         let clock = Arc::new(Busy::default());
         let config = Config { clock: Arc::clone(&clock) as _, budget: 1000, rounds: 10, ..Config::default() };
-        let (system, owner, _port) = one_cpu_with(config);
-        let owner_thread = std::thread::current().id();
-        let (here, there) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-        let counts = (Arc::clone(&here), Arc::clone(&there));
-        assert!(system.set_handler(Vector::Block, move |softirq| {
-            let is_here = std::thread::current().id() == owner_thread;
-            let count = if is_here { &counts.0 } else { &counts.1 };
-            count.fetch_add(1, Ordering::SeqCst);
-            clock.advance(waited, ran);
-            if is_here {
-                softirq.raise(Vector::Block);
-            }
-        }));
-        owner.top_half(|top| top.raise(Vector::Block));
-        wait_for(|| there.load(Ordering::SeqCst) == 1);
-        assert_eq!(here.load(Ordering::SeqCst), rounds, "waits {waited}, runs {ran}");
+        let here = rounds_of_the_owner(config, move || clock.advance(waited, ran));
+        assert_eq!(here, rounds, "waits {waited}, runs {ran}");
     }
 }
 

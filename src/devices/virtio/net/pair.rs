@@ -99,24 +99,24 @@ impl Pair {
         common.no_notification(self.transmit_queue());
         let mut sent = Sent::default();
         let (mut lingers, mut again_at) = (None, None);
-        let turn = loop {
-            if sent.packets == BUDGET {
-                break Turn::Again;
-            }
+        let mut turn = Turn::Again;
+        // Looks that find nothing count, too: a driver may take back what it has offered.
+        for _ in 0..BUDGET {
             if let Some(chain) = common.pop(self.transmit_queue()) {
                 sent.bytes += self.send(&chain, common, log);
                 sent.packets += 1;
                 common.push(self.transmit_queue(), chain.head(), 0);
                 continue;
             }
-            if common.is_running() && *lingers.get_or_insert_with(|| self.pacing.lingers(sent, now)) {
+            let is_running = common.is_running();
+            if is_running && *lingers.get_or_insert_with(|| self.pacing.lingers(sent, now)) {
                 again_at = Some(now + LINGER);
-                break Turn::Done;
+            } else if common.want_notification(self.transmit_queue()) {
+                continue;
             }
-            if !common.want_notification(self.transmit_queue()) {
-                break Turn::Done;
-            }
-        };
+            turn = Turn::Done;
+            break;
+        }
         match self.pacing.interrupt(sent.packets, now) {
             Interrupt::None => {}
             Interrupt::Now => common.done(self.transmit_queue()),
